@@ -1,0 +1,77 @@
+// Package manifest reads what a node's services declare: one strict JSON file
+// per service with what it requires and what it provides.
+package manifest
+
+// Manifest is one service's declaration, already validated. It is not
+// modified after Parse and may be shared.
+type Manifest struct {
+	ID   string
+	File string // the path it was read from
+
+	Command     Command
+	RunList     []string
+	Environment map[string]string   // numbers and booleans as their JSON text
+	Requires    map[string]Template // variable → template over keys and built-ins
+	Provides    map[string]Template // key → template over built-ins and Environment
+	Check       *Check              // nil: none
+
+	LocalPort  int // 0: none
+	Public     bool
+	Hosts      []string
+	Federation string // "": the node's
+	Priority   int    // lower is preferred
+	Weight     int    // 0…256; 100 unless told
+	Balance    string // roundrobin (default), leastconn, hash
+	Exclusive  []string
+	Relaxed    bool // binding = "relaxed"
+	User       string
+	Group      string
+
+	// Extra holds the unknown members (chef_type, data_bag, …) as raw JSON,
+	// for node.json. Notes says which, for people.
+	Extra map[string][]byte
+	Notes []string
+}
+
+// Command says how a service is provisioned.
+type Command struct {
+	// Node: by the node's command, together with the others (true, the default).
+	Node bool
+	// Argv: its own step; a JSON string s became /bin/sh -c s. Empty and not
+	// Node: the service only declares (false).
+	Argv []string
+}
+
+// Own reports whether the service has a step of its own.
+func (c Command) Own() bool { return len(c.Argv) > 0 }
+
+// Check is a health check; exactly one of HTTP, TCP, Exec is set.
+type Check struct {
+	HTTP *Template // URL
+	TCP  *Template // host:port
+	Exec []Template
+}
+
+// Template is text with placeholders, parsed. The zero value is empty text.
+type Template struct {
+	Text  string // as written
+	Parts []Part
+}
+
+// Part is a literal or a placeholder (Key or Builtin set).
+type Part struct {
+	Literal string
+
+	Builtin string // HOST, PORT, NODE, REGION, FEDERATION, ID; or "" …
+	// EnvVar: in provides and check, a variable of the service's own environment.
+	EnvVar string
+
+	Key      string // {KEY}
+	Service  string // {service/KEY}: only its providers
+	Optional bool   // {KEY?}
+	// Default is the text of {KEY:-text}; HasDefault tells "" from none.
+	Default    string
+	HasDefault bool
+	List       bool   // {KEY[]}
+	Sep        string // between list elements, "," unless told
+}
