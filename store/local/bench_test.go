@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -84,9 +85,11 @@ func BenchmarkWatch5000(b *testing.B) {
 		keys = append(keys, fmt.Sprintf("/listener/v1/default/values/KEY_%d", i))
 	}
 	for b.Loop() {
-		if u := <-s.Watch(b.Context(), keys...); len(u.KVs) != 1000 {
+		ctx, cancel := context.WithCancel(b.Context())
+		if u := <-s.Watch(ctx, keys...); len(u.KVs) != 1000 {
 			b.Fatal(len(u.KVs))
 		}
+		cancel()
 	}
 }
 
