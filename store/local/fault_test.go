@@ -215,7 +215,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	must(t, s.Close())
 	remount(t, dir, syscall.MS_RDONLY)
 	s, _, err = OpenOrReset(o)
-	defer s.Close()
+	t.Cleanup(func() { must(t, s.Close()) })
 	if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("open: %v", err)
 	}

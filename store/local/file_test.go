@@ -148,7 +148,7 @@ func TestOpenNewerFormat(t *testing.T) {
 	must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte("listener-store/2")) }))
 	must(t, db.Close())
 	s, moved, err := OpenOrReset(o)
-	defer s.Close()
+	t.Cleanup(func() { must(t, s.Close()) })
 	if moved != "" || !errors.Is(err, store.ErrUnavailable) || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "listener-store/2") {
 		t.Errorf("moved %q, %v", moved, err)
 	}
@@ -172,7 +172,7 @@ func TestOpenLater(t *testing.T) {
 	o := options(t)
 	o.Path = filepath.Join(filepath.Dir(o.Path), "later", "store.db")
 	s, _, err := OpenOrReset(o)
-	defer s.Close()
+	t.Cleanup(func() { must(t, s.Close()) })
 	if !errors.Is(err, store.ErrUnavailable) {
 		t.Fatalf("open in no directory: %v", err)
 	}
