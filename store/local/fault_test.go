@@ -229,6 +229,41 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
+// Sessions that expire while the file is away do so when it is back.
+func TestExpiryWhileAway(t *testing.T) {
+	o := options(t)
+	dir := filepath.Join(filepath.Dir(o.Path), "dir")
+	must(t, os.Mkdir(dir, 0o700))
+	o.Path = filepath.Join(dir, "store.db")
+	s := open(t, o)
+	x, err := s.Session(t.Context(), time.Second, "")
+	must(t, err)
+	_, err = s.Commit(t.Context(), nil, store.PutSession("/a", nil, x))
+	must(t, err)
+	x.Orphan()
+	must(t, os.Rename(dir, dir+".away"))
+	// The only one to notice is the timer of the session.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s.fileMu.RLock()
+		away := s.file == nil
+		s.fileMu.RUnlock()
+		if away {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the store did not notice that its file is away")
+		}
+	}
+	must(t, os.Rename(dir+".away", dir))
+	w := s.Watch(t.Context(), "/a")
+	if u, _ := reset(t, w); len(u.KVs) != 1 {
+		t.Fatalf("back: %v", u)
+	}
+	if u := next(t, w); len(u.Gone) != 1 || !u.Gone[0].Expired {
+		t.Errorf("update %v", u)
+	}
+}
+
 func mountTmpfs(t *testing.T, dir, options string) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {

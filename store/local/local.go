@@ -24,7 +24,8 @@ type Options struct {
 	// file. Default 1 s; negative: not at all.
 	Timeout time.Duration
 	// CheckEvery is how often a store with watches looks whether somebody
-	// replaced or changed its file; any operation looks as well. Default 20 s.
+	// replaced or changed its file; any operation looks as well. Also how long
+	// to wait when sessions could not be expired. Default 20 s.
 	CheckEvery time.Duration
 	// NoSync leaves out fsync: a power loss may destroy the file. For tests.
 	NoSync bool
