@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -182,12 +183,18 @@ func (s *fakeStore) listLocked(prefix string) (out []store.KV) {
 	return out
 }
 
-func (s *fakeStore) Watch(_ context.Context, prefixes ...string) <-chan store.Update {
+func (s *fakeStore) Watch(ctx context.Context, prefixes ...string) <-chan store.Update {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ch := make(chan store.Update, 8)
 	ch <- store.Update{Kind: store.Reset, Rev: s.rev, KVs: s.listLocked(prefixes[0])}
 	s.watchers = append(s.watchers, ch)
+	context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.watchers = slices.DeleteFunc(s.watchers, func(w chan store.Update) bool { return w == ch })
+		close(ch)
+	})
 	return ch
 }
 

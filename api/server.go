@@ -39,10 +39,9 @@ type Options struct {
 // Server answers on the agent's socket. Who may connect is decided by the
 // mode and group of the socket alone: whoever can open it may do everything.
 type Server struct {
-	agent  Agent
-	log    *slog.Logger
-	mux    *http.ServeMux
-	values Values
+	agent Agent
+	log   *slog.Logger
+	mux   *http.ServeMux
 
 	mu sync.Mutex
 	// wrote is guarded by mu: the revision of each write through this server
@@ -64,7 +63,6 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{agent: o.Agent, log: o.Log, mux: http.NewServeMux(), wrote: map[string]uint64{}}
-	s.values = Values{Store: o.Agent.Store(), Space: o.Agent.Space()}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.method+" "+r.path, s.answer(r))
 	}

@@ -17,6 +17,9 @@ type Committed struct {
 	Version uint64 `json:"version"`
 }
 
+// values is made for each request: the federation can change by an accept.
+func (s *Server) values() Values { return Values{Store: s.agent.Store(), Space: s.agent.Space()} }
+
 // readValue answers the raw bytes. A key that the agent follows comes from
 // its replica, also while the store is away: Age says how old that is.
 func (s *Server) readValue(w http.ResponseWriter, r *http.Request) error {
@@ -27,7 +30,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) error {
 	v, age, ok := s.fromReplica(r.Context(), region, key)
 	if !ok {
 		var err error
-		if v, err = s.values.Value(r.Context(), region, key); err != nil {
+		if v, err = s.values().Value(r.Context(), region, key); err != nil {
 			return err
 		}
 	}
@@ -53,7 +56,7 @@ func (s *Server) fromReplica(ctx context.Context, region, key string) (v Value, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := s.values.Space.Value(region, key)
+	full := s.agent.Space().Value(region, key)
 	if wrote, ours := s.wrote[full]; ours {
 		if kv.Rev < wrote && age == 0 {
 			return Value{}, 0, false
@@ -72,7 +75,7 @@ func (s *Server) remember(ctx context.Context, region string, ops []ValueOp, rev
 			continue
 		}
 		s.mu.Lock()
-		s.wrote[s.values.Space.Value(region, op.Key)] = rev
+		s.wrote[s.agent.Space().Value(region, op.Key)] = rev
 		s.mu.Unlock()
 	}
 }
@@ -94,7 +97,7 @@ func (s *Server) deleteValue(w http.ResponseWriter, r *http.Request) error {
 		return invalid("use If-Match", "If-None-Match says nothing about a delete")
 	}
 	key, region := r.PathValue("key"), r.URL.Query().Get("region")
-	if _, err := s.values.Value(r.Context(), region, key); err != nil {
+	if _, err := s.values().Value(r.Context(), region, key); err != nil {
 		return err // removing nothing is most likely a typing error
 	}
 	return s.writeOne(w, r, ValueOp{Key: key, Delete: true})
@@ -119,7 +122,7 @@ func (s *Server) condition(r *http.Request, region string, op *ValueOp) error {
 	case none != "":
 		return invalid("If-None-Match: * writes only what is not there", "If-None-Match: %s is not understood", none)
 	case match == "*":
-		v, err := s.values.Value(r.Context(), region, op.Key)
+		v, err := s.values().Value(r.Context(), region, op.Key)
 		if errors.Is(err, store.ErrNotFound) {
 			return &Error{Status: http.StatusPreconditionFailed, Code: "conflict", Text: op.Key + " is not there"}
 		}
@@ -150,7 +153,7 @@ func (s *Server) commitValues(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) commit(w http.ResponseWriter, r *http.Request, region string, ops []ValueOp) error {
-	rev, err := s.values.Commit(r.Context(), region, ops)
+	rev, err := s.values().Commit(r.Context(), region, ops)
 	if err != nil {
 		return err
 	}
@@ -171,13 +174,13 @@ func (s *Server) listValues(w http.ResponseWriter, r *http.Request) error {
 	}
 	if watch {
 		out := newStream(w)
-		return out.end(s.values.Watch(r.Context(), region, prefix, func(u ValueUpdate) error {
+		return out.end(s.values().Watch(r.Context(), region, prefix, func(u ValueUpdate) error {
 			return out.send(u.Kind, u)
 		}))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	list, err := s.values.Values(ctx, region, prefix)
+	list, err := s.values().Values(ctx, region, prefix)
 	if err != nil {
 		return err
 	}
