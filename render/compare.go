@@ -17,8 +17,9 @@ type File struct {
 	Path string
 	Data []byte
 	Mode fs.FileMode // permission bits
-	UID  int         // -1: leave
-	GID  int         // -1: leave
+	// UID and GID own the file; -1: whatever it has is right, and when it is
+	// written, this process's (or a set-gid directory's).
+	UID, GID int
 	// Check is an argv that is run on the candidate before it goes live;
 	// "{path}" in it stands for the candidate's path. nil: none.
 	Check []string
@@ -32,12 +33,12 @@ type Drift struct {
 
 // What a file's drift is.
 const (
-	Missing    = "missing"
-	Special    = "special" // a symlink, directory or device lies there; it cannot be repaired
-	Edited     = "edited"
-	ChangedMod = "mode"
-	ChangedOwn = "owner"
-	Unreadable = "unreadable" // cannot be looked at
+	Missing      = "missing"
+	Special      = "special" // a symlink, directory or device lies there; it cannot be repaired
+	Edited       = "edited"
+	ChangedMode  = "mode"
+	ChangedOwner = "owner"
+	Unreadable   = "unreadable" // cannot be looked at
 )
 
 // FindDrift compares files with the disk, by bytes, mode and owner.
@@ -74,11 +75,11 @@ func compare(f File) (string, error) {
 	case !same:
 		return Edited, nil
 	case info.Mode()&modeBits != f.Mode&modeBits:
-		return ChangedMod, nil
+		return ChangedMode, nil
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		if f.UID != -1 && st.Uid != uint32(f.UID) || f.GID != -1 && st.Gid != uint32(f.GID) {
-			return ChangedOwn, nil
+			return ChangedOwner, nil
 		}
 	}
 	return "", nil

@@ -50,11 +50,11 @@ func (s *Set) stage(ctx context.Context, files []File) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("write %s: %w", f.Path, err)
 		}
-		if path := filepath.Clean(f.Path); seen[path] {
-			return fmt.Errorf("write %s: two contents for one file", f.Path)
-		} else {
-			seen[path] = true
+		path := filepath.Clean(f.Path)
+		if seen[path] {
+			return fmt.Errorf("write %s: two files of one run have this path", f.Path)
 		}
+		seen[path] = true
 		// What cannot be compared is written: that either works or says why.
 		if what, _ := compare(f); what == "" {
 			continue

@@ -199,7 +199,9 @@ func (r *Record) prune() {
 	for i, s := range slices.Backward(r.stamps) {
 		if s.Kind == Auto && keep > 0 {
 			keep--
-			s.Up = max(s.Up, floor)
+			if moved := floor - s.Up; moved > 0 {
+				s.Up, s.Wall = floor, s.Wall.Add(moved)
+			}
 			kept = append(kept, s)
 		} else if i == len(r.stamps)-1 {
 			kept = append(kept, s)

@@ -86,7 +86,7 @@ func parseStamp(line []byte) (Stamp, error) {
 		return Stamp{}, fmt.Errorf("%d fields, not 4", len(f))
 	}
 	wall, err := time.Parse(time.RFC3339, f[0])
-	if err != nil {
+	if y := wall.UTC().Year(); err != nil || y < 1 || y > 9999 { // what can be written again
 		return Stamp{}, errors.New("the time is not RFC 3339")
 	}
 	if !bootName(f[1]) {
