@@ -19,7 +19,7 @@ type Manifest struct {
 	Public     bool
 	Hosts      []string
 	Federation string // "": the node's
-	Priority   int    // lower is preferred
+	Priority   int    // lower is preferred; -65535…65535, 0 unless told
 	Weight     int    // 0…256; 100 unless told
 	Balance    string // roundrobin (default), leastconn, hash
 	Exclusive  []string
@@ -28,7 +28,7 @@ type Manifest struct {
 	Group      string
 
 	// Extra holds the unknown members (chef_type, data_bag, …) as raw JSON,
-	// for node.json. Notes says which, for people.
+	// for node.json. Notes says which, and what else looks odd, for people.
 	Extra map[string][]byte
 	Notes []string
 }
@@ -58,11 +58,14 @@ type Template struct {
 	Parts []Part
 }
 
-// Part is a literal or a placeholder (Key or Builtin set).
+// Part is a literal or a placeholder (one of Builtin, EnvVar, Key is set).
 type Part struct {
 	Literal string
 
-	Builtin string // HOST, PORT, NODE, REGION, FEDERATION, ID; or "" …
+	Builtin string // HOST, PORT, NODE, REGION, FEDERATION or ID
+	// Bracket: this HOST stands in a URL or before a port, where Expand writes
+	// an IPv6 address as [::1].
+	Bracket bool
 	// EnvVar: in provides and check, a variable of the service's own environment.
 	EnvVar string
 
