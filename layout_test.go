@@ -35,7 +35,8 @@ var imports = map[string][]string{
 	"manifest":            {},
 	"status":              {},
 	"store":               {},
-	"store/local":         {"store", "internal/atomicfile"},
+	"store/internal/feed": {"store"},
+	"store/local":         {"store", "store/internal/feed", "internal/atomicfile"},
 	"store/storetest":     {"store"},
 
 	"api":                  shared,
