@@ -1,0 +1,317 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Job is one step to run.
+type Job struct {
+	// Run and Step name it; see ValidName.
+	Run, Step string
+	// Argv of the command, at least one; Argv[0] without a slash is looked up
+	// in the PATH of Env. Env is the whole environment, NAME=value. Neither may
+	// hold NUL; any other byte arrives as it is.
+	Argv, Env []string
+	// Dir is the working directory; "" is "/".
+	Dir string
+	// Timeout of the main process; 0: none.
+	Timeout time.Duration
+	// KillAfter is the time between TERM and KILL; 0: KILL follows at once.
+	KillAfter time.Duration
+}
+
+// Outcomes of a step.
+const (
+	Exited     = "exited"      // by itself, with Exit or Signal
+	Timeout    = "timeout"     // ended by us after Job.Timeout
+	Cancelled  = "cancelled"   // ended by us on request
+	Lost       = "lost"        // the supervisor died or never began; what was left was ended
+	NotStarted = "not-started" // the command could not be started
+)
+
+// Result is how a step ended.
+type Result struct {
+	Run     string `json:"run"`
+	Step    string `json:"step"`
+	Outcome string `json:"outcome"`
+	// Exit is the exit code; 128+n after signal n, 127 or 126 when the command
+	// was not found or not executable (both as in a shell), -1 when unknown.
+	// It says success only together with Outcome "exited".
+	Exit int `json:"exit"`
+	// Signal is the name of the signal that ended the main process, such as "SIGKILL".
+	Signal string `json:"signal,omitempty"`
+	// Error is a text for people: why the command was not started, and the like.
+	Error   string    `json:"error,omitempty"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	// Unrecorded says why the result file could not be written; "" normally.
+	Unrecorded string `json:"unrecorded,omitempty"`
+}
+
+// wireJob is the job file: JSON, the byte strings in base64, since neither
+// arguments nor environment need to be UTF-8.
+type wireJob struct {
+	Run, Step          string
+	Argv, Env          [][]byte
+	Dir                string
+	Timeout, KillAfter time.Duration
+	StateDir, RunDir   string
+}
+
+// ValidName reports whether s can name a run or a step: letters, digits, "-"
+// and "_", at most 100 of them, so that it is safe in a file name.
+func ValidName(s string) bool {
+	bad := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}
+	return s != "" && len(s) <= 100 && s[0] != '-' && strings.IndexFunc(s, bad) < 0
+}
+
+// JobPath is where a job file lies, mode 0600.
+func JobPath(runDir, run, step string) string {
+	return filepath.Join(runDir, run+"."+step+".job")
+}
+
+// ResultPath is where a result file lies.
+func ResultPath(runDir, run, step string) string {
+	return filepath.Join(runDir, run+"."+step+".result")
+}
+
+// PIDPath is where the supervisor notes the processes of a running step.
+func PIDPath(runDir, run, step string) string {
+	return filepath.Join(runDir, run+"."+step+".pid")
+}
+
+// LogPath is where the output of a run lies; see Log.
+func LogPath(stateDir, run string) string {
+	return filepath.Join(stateDir, "runs", run+".log")
+}
+
+// resultTemp becomes the result file by rename. One fixed name per step: only
+// the holder of the lock writes it.
+func resultTemp(runDir, run, step string) string {
+	return ResultPath(runDir, run, step) + ".tmp"
+}
+
+// EncodeJob returns the content of a job file. It refuses what cannot be run:
+// bad names, an empty argv, NUL bytes.
+func EncodeJob(j Job, stateDir, runDir string) ([]byte, error) {
+	if !ValidName(j.Run) || !ValidName(j.Step) {
+		return nil, fmt.Errorf("run %q step %q: not a valid name", j.Run, j.Step)
+	}
+	if len(j.Argv) == 0 || j.Argv[0] == "" {
+		return nil, errors.New("the command is empty")
+	}
+	w := wireJob{
+		Run: j.Run, Step: j.Step, Argv: make([][]byte, len(j.Argv)), Env: make([][]byte, len(j.Env)),
+		Dir: j.Dir, Timeout: j.Timeout, KillAfter: j.KillAfter, StateDir: stateDir, RunDir: runDir,
+	}
+	for i, s := range j.Argv {
+		if strings.IndexByte(s, 0) >= 0 {
+			return nil, fmt.Errorf("argument %d of the command holds a NUL byte", i)
+		}
+		w.Argv[i] = []byte(s)
+	}
+	for i, s := range j.Env {
+		if strings.IndexByte(s, 0) >= 0 { // named, never shown: it may be a secret
+			name, _, _ := strings.Cut(s, "=")
+			return nil, fmt.Errorf("environment variable %q holds a NUL byte", name)
+		}
+		w.Env[i] = []byte(s)
+	}
+	return json.Marshal(w)
+}
+
+func decodeJob(data []byte) (*wireJob, error) {
+	var w wireJob
+	if err := json.Unmarshal(data, &w); err != nil {
+		return nil, err
+	}
+	if !ValidName(w.Run) || !ValidName(w.Step) || len(w.Argv) == 0 || w.StateDir == "" || w.RunDir == "" {
+		return nil, errors.New("not a job")
+	}
+	return &w, nil
+}
+
+func readJob(path string) (*wireJob, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the job: %w", err)
+	}
+	j, err := decodeJob(data)
+	if err != nil {
+		return nil, fmt.Errorf("read the job %s: %w", path, err)
+	}
+	return j, nil
+}
+
+func (j *wireJob) strings(in [][]byte) []string {
+	out := make([]string, len(in))
+	for i, b := range in {
+		out[i] = string(b)
+	}
+	return out
+}
+
+// maxResult bounds a result file; longer error texts are cut.
+const maxResult = 4096
+
+func encodeResult(r Result) []byte {
+	const maxError = 1024
+	if len(r.Error) > maxError {
+		r.Error = strings.ToValidUTF8(r.Error[:maxError], "") + "…"
+	}
+	if len(r.Unrecorded) > maxError {
+		r.Unrecorded = strings.ToValidUTF8(r.Unrecorded[:maxError], "") + "…"
+	}
+	data, err := json.Marshal(r)
+	if err != nil { // no field of a Result can fail
+		panic(err)
+	}
+	return data
+}
+
+// DecodeResult reads what encodeResult wrote.
+func DecodeResult(data []byte) (Result, error) {
+	var r Result
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, err
+	}
+	if r.Outcome == "" {
+		return r, errors.New("not a result")
+	}
+	return r, nil
+}
+
+// ReadResult returns the result of a step; errors.Is(err, fs.ErrNotExist) when
+// there is none.
+func ReadResult(runDir, run, step string) (Result, error) {
+	path := ResultPath(runDir, run, step)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Result{}, fmt.Errorf("read the result: %w", err)
+	}
+	r, err := DecodeResult(data)
+	if err != nil {
+		return r, fmt.Errorf("read the result %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// reserveResult takes the room that the result will need, before the command
+// can fill the disk.
+func reserveResult(runDir, run, step string) {
+	if f, err := os.OpenFile(resultTemp(runDir, run, step), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+		_, _ = f.Write(make([]byte, maxResult))
+		_ = f.Close()
+	}
+}
+
+// WriteResult records a result by rename. The caller holds the lock.
+func WriteResult(runDir string, r Result) error {
+	temp := resultTemp(runDir, r.Run, r.Step)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("record the result: %w", err)
+	}
+	data := encodeResult(r)
+	_, err = f.WriteAt(data, 0) // over the reserved room, which is cut afterwards
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temp, ResultPath(runDir, r.Run, r.Step))
+	}
+	if err != nil {
+		return fmt.Errorf("record the result: %w", err)
+	}
+	return nil
+}
+
+// PIDs is what the supervisor notes of a running step, for an agent that adopts
+// or cancels it. It is written after the command has started, so it may be missing.
+type PIDs struct {
+	Boot       string `json:"boot"` // boot id: process ids and start times mean nothing in another boot
+	Supervisor Proc   `json:"supervisor"`
+	Main       Proc   `json:"main"`
+}
+
+func writePIDs(job *wireJob, main int) {
+	var p PIDs
+	p.Boot, _ = BootID()
+	p.Supervisor, _ = ReadProc(os.Getpid())
+	p.Main, _ = ReadProc(main)
+	data, err := json.Marshal(p)
+	if err != nil {
+		return
+	}
+	path := PIDPath(job.RunDir, job.Run, job.Step)
+	if os.WriteFile(path+".tmp", data, 0o600) == nil {
+		_ = os.Rename(path+".tmp", path)
+	}
+}
+
+// ReadPIDs returns the noted processes that are still the same: zero fields for
+// those that ended, or when nothing was noted in this boot.
+func ReadPIDs(runDir, run, step string) PIDs {
+	var p PIDs
+	data, err := os.ReadFile(PIDPath(runDir, run, step))
+	if err != nil || json.Unmarshal(data, &p) != nil {
+		return PIDs{}
+	}
+	if boot, err := BootID(); err != nil || boot != p.Boot {
+		return PIDs{}
+	}
+	if !p.Supervisor.Alive() {
+		p.Supervisor = Proc{}
+	}
+	if !p.Main.Alive() {
+		p.Main = Proc{}
+	}
+	return p
+}
+
+// BootID identifies this boot of the machine.
+func BootID() (string, error) {
+	data, err := readFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(data)), err
+}
+
+// readFile is os.ReadFile without the poller and without fstat, for the many
+// small files of /proc; it stops at 4 MiB.
+func readFile(path string) ([]byte, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer syscall.Close(fd)
+	buf := make([]byte, 0, 1024)
+	for len(buf) < 4<<20 {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := syscall.Read(fd, buf[len(buf):cap(buf)])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return buf, err
+		}
+		if n <= 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
+	return buf, io.ErrShortBuffer
+}

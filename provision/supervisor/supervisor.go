@@ -1,0 +1,247 @@
+// Package supervisor runs one step of a provision so that it survives the
+// agent: it is the node's own binary, started as
+//
+//	listener supervise-step [JOBFILE]
+//
+// and taken over in this package's init, before anything else of the binary
+// runs. It imports nothing but the standard library.
+//
+// Without JOBFILE it is a standby: started ahead of need, it blocks on standard
+// input until the agent hands it the path of a job file in one line. End of
+// file without a full line (the agent is gone) ends it. Handing over a job costs
+// one file write, one pipe write and one fork; that keeps process start and
+// package initialisation off the path between an event and the command.
+//
+// On standard output it tells the agent, line by line, what happened (see
+// Word). The lines are a convenience: what counts is the result file.
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Arg as first argument makes any binary that imports this package a supervisor.
+const Arg = "supervise-step"
+
+// Word is the first word of a line on the supervisor's standard output. A line
+// that begins with none of these is a diagnostic (a panic, for example).
+type Word string
+
+const (
+	// Started: the command runs; the process id follows.
+	Started Word = "started"
+	// Recorded: the result file is there and the lock is free.
+	Recorded Word = "recorded"
+	// Unrecorded: the result, which follows as JSON, cannot be written (disk
+	// full). The supervisor holds the lock and tries on until it can, or until
+	// the job file is gone, which tells it that the agent has taken the result.
+	Unrecorded Word = "unrecorded"
+	// Busy: the lock was held by another for all of LockWait; nothing was started.
+	Busy Word = "busy"
+	// Gone: there is no such job any more, or it cannot be read (the reason
+	// follows); nothing was started.
+	Gone Word = "gone"
+)
+
+const (
+	// LockWait bounds the wait for the lock: another supervisor may be about to end.
+	LockWait = 2 * time.Second
+	// OutputGrace is how long output is still copied after the main process
+	// ended, as long as something holds the pipe.
+	OutputGrace = time.Second
+)
+
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == Arg {
+		os.Exit(supervise(os.Args[2:]))
+	}
+}
+
+// Phases of a supervisor: SIGTERM ends a standby and cancels a step.
+const (
+	phaseStandby int32 = iota
+	phaseStep
+	phaseEnding
+)
+
+type supervisor struct {
+	null  int // /dev/null, opened ahead of need
+	phase atomic.Int32
+	// cancel is closed by the first SIGTERM or SIGINT of a step.
+	cancel chan struct{}
+}
+
+// supervise is the whole program; it returns the exit code, which nobody needs:
+// 0 when a result is recorded (or nothing was to be done), 1 otherwise.
+func supervise(args []string) int {
+	s, err := newSupervisor()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "listener supervise-step:", err)
+		return 1
+	}
+	if len(args) > 0 {
+		s.phase.Store(phaseStep)
+		return s.step(args[0])
+	}
+	warmUp()
+	path, ok := readLine(syscall.Stdin)
+	if !ok || !s.phase.CompareAndSwap(phaseStandby, phaseStep) {
+		return 0
+	}
+	return s.step(path)
+}
+
+func newSupervisor() (*supervisor, error) {
+	s := &supervisor{cancel: make(chan struct{})}
+	// A child subreaper: descendants of the command that lose their parent
+	// become our children, so a daemonized one is still found and reaped.
+	const prSetChildSubreaper = 36 // linux/prctl.h
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		return nil, fmt.Errorf("become a child subreaper: %w", errno)
+	}
+	null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
+	}
+	s.null = null
+	// The signals are caught, never ignored: the command would inherit that.
+	// SIGPIPE comes when the agent is gone, which must not disturb the step.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	go s.watchSignals(signals)
+	return s, nil
+}
+
+func (s *supervisor) watchSignals(signals <-chan os.Signal) {
+	cancelled := false
+	for sig := range signals {
+		if sig != syscall.SIGTERM && sig != syscall.SIGINT {
+			continue
+		}
+		if s.phase.CompareAndSwap(phaseStandby, phaseEnding) {
+			os.Exit(0)
+		}
+		if !cancelled {
+			cancelled = true
+			close(s.cancel)
+		}
+	}
+}
+
+// warmUp runs the code of the critical path once, so that its pages and the
+// JSON type caches are there when the job comes.
+func warmUp() {
+	j := Job{Run: "r", Step: "s", Argv: []string{"/bin/true"}, Env: []string{"A=b"}, Dir: "/"}
+	if data, err := EncodeJob(j, "/", "/"); err == nil {
+		_, _ = decodeJob(data)
+	}
+	_, _ = lookPath("supervise-step-warm-up", []string{"PATH=/bin"})
+}
+
+// readLine blocks until a full line came; ok is false at end of file. It reads
+// without the runtime's poller: one system call wakes one thread.
+func readLine(fd int) (line string, ok bool) {
+	buf := make([]byte, 0, 4096)
+	for len(buf) < cap(buf) {
+		n, err := syscall.Read(fd, buf[len(buf):cap(buf)])
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return "", false
+		}
+		buf = buf[:len(buf)+n]
+		if i := bytes.IndexByte(buf, '\n'); i >= 0 {
+			return string(buf[:i]), true
+		}
+	}
+	return "", false
+}
+
+// tell writes one line for the agent. Errors are ignored: the agent may be gone.
+func tell(w Word, rest string) {
+	_, _ = syscall.Write(syscall.Stdout, []byte(string(w)+" "+rest+"\n"))
+}
+
+// step carries out one job, from the lock to the end of its last reader's duty.
+func (s *supervisor) step(path string) int {
+	job, err := readJob(path)
+	if err != nil {
+		tell(Gone, err.Error())
+		return 1
+	}
+	ctx, stop := context.WithTimeout(context.Background(), LockWait)
+	lock, err := Acquire(ctx, job.StateDir)
+	stop()
+	if err != nil {
+		tell(Busy, err.Error())
+		return 1
+	}
+	// Only now, holding the lock, is it certain that nobody has run the job or
+	// given it up, and that nobody will while we run it.
+	if _, err := os.Lstat(ResultPath(job.RunDir, job.Run, job.Step)); err == nil {
+		lock.Release()
+		tell(Recorded, "")
+		return 0
+	}
+	if _, err := os.Lstat(path); err != nil {
+		lock.Release()
+		tell(Gone, err.Error())
+		return 1
+	}
+	c := &command{job: job, null: s.null, cancel: s.cancel}
+	res := c.run()
+	code := record(job, res)
+	lock.Release()
+	if code == 0 {
+		tell(Recorded, "")
+	}
+	c.linger()
+	return code
+}
+
+// linger stays the reader of the pipe for daemons that the command started,
+// which would otherwise die of SIGPIPE; it returns at once when there are none.
+// The supervisor then ignores SIGTERM: there is nothing left to cancel.
+func (c *command) linger() {
+	if c.eof == nil {
+		return
+	}
+	select {
+	case <-c.eof:
+		return
+	default:
+	}
+	debug.FreeOSMemory()
+	<-c.eof
+}
+
+// record writes the result. On a full disk it tells the agent and tries on
+// until it succeeds (0) or the agent has taken the job away (1).
+func record(job *wireJob, res Result) int {
+	path := JobPath(job.RunDir, job.Run, job.Step)
+	err := WriteResult(job.RunDir, res)
+	if err == nil {
+		return 0
+	}
+	res.Unrecorded = err.Error()
+	tell(Unrecorded, string(encodeResult(res)))
+	res.Unrecorded = ""
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		time.Sleep(pause)
+		if _, err := os.Lstat(path); os.IsNotExist(err) {
+			return 1
+		}
+		if WriteResult(job.RunDir, res) == nil {
+			return 0
+		}
+	}
+}
