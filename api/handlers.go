@@ -146,7 +146,7 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) error {
 	if err := s.agent.Reload(r.Context()); err != nil {
 		e := toError(err)
 		if e.Code == "internal" { // a bad file, not a broken agent
-			return invalid("nothing was changed; `listener check` shows every problem", "%s", e.Text)
+			e.Status, e.Code, e.Hint = http.StatusBadRequest, "settings", "nothing was changed; `listener check` shows every problem"
 		}
 		return e
 	}
@@ -169,7 +169,7 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
-	run, err := s.agent.Run(r.Context(), r.PathValue("id"))
+	run, err := s.agent.ShowRun(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
