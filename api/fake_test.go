@@ -85,7 +85,7 @@ func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error
 	if ticket != 7 {
 		return status.Run{}, errors.New("unknown ticket")
 	}
-	return f.Run(context.Background(), "r1")
+	return f.ShowRun(context.Background(), "r1")
 }
 
 func (f *fakeAgent) WaitDue(context.Context) ([]status.Run, string, error) {
@@ -94,7 +94,7 @@ func (f *fakeAgent) WaitDue(context.Context) ([]status.Run, string, error) {
 
 func (f *fakeAgent) Runs(context.Context, int) ([]status.Run, error) { return []status.Run{f.run}, nil }
 
-func (f *fakeAgent) Run(_ context.Context, id string) (status.Run, error) {
+func (f *fakeAgent) ShowRun(_ context.Context, id string) (status.Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if id != "r1" {

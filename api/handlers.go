@@ -169,7 +169,7 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
-	run, err := s.agent.Run(r.Context(), r.PathValue("id"))
+	run, err := s.agent.ShowRun(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

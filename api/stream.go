@@ -105,7 +105,7 @@ func (s *Server) follow(ctx context.Context, t *tail, id string) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
-		run, err := s.agent.Run(ctx, id)
+		run, err := s.agent.ShowRun(ctx, id)
 		ended := err != nil || run.Result != ""
 		if t.copy() != nil || ended {
 			return
