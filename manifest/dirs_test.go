@@ -37,7 +37,7 @@ func show(dir string, files []File) []string {
 	for _, f := range files {
 		line := f.Path + ": "
 		if f.Err != nil {
-			line = "" + f.Err.Error()
+			line = f.Err.Error()
 		} else {
 			line += fmt.Sprintf("service %s from %s, %d bytes", f.Manifest.ID, f.Manifest.File, len(f.Raw))
 		}
@@ -63,6 +63,7 @@ func TestReadDirs(t *testing.T) {
 	must(t, syscall.Mkfifo(filepath.Join(one, "fifo.json"), 0o600))
 	must(t, os.Symlink("../elsewhere", filepath.Join(one, "link.json")))
 	write(t, filepath.Join(dir, "elsewhere"), good("link"), 0o600)
+	must(t, os.Symlink("open.json", filepath.Join(one, "openlink.json")))
 	must(t, os.Symlink("../nowhere", filepath.Join(one, "lost.json")))
 
 	files, bad := ReadDirs([]string{two, one, one + "/", filepath.Join(dir, "three")})
@@ -76,6 +77,7 @@ func TestReadDirs(t *testing.T) {
 		`one/link.json: service link from one/link.json, 14 bytes`,
 		`one/lost.json: the symlink leads nowhere (point it at a manifest, or remove it)`,
 		`one/open.json: every user may write this file (chmod o-w one/open.json)`,
+		`one/openlink.json: every user may write this file (chmod o-w one/openlink.json)`,
 		`two/z.json: service z from two/z.json, 11 bytes`,
 	}
 	if diff := cmp.Diff(want, show(dir, files)); diff != "" {

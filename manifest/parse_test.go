@@ -118,6 +118,18 @@ func TestParseCommand(t *testing.T) {
 	}
 }
 
+func TestPort(t *testing.T) {
+	for in, want := range map[string]string{
+		`"environment": {"PORT": 80}, "local_port": 81`: "80",
+		`"local_port": 81`:  "81",
+		`"environment": {}`: "",
+	} {
+		if m, err := Parse("-", []byte(`{"id": "a", `+in+`}`)); err != nil || m.Port() != want {
+			t.Errorf("%s: %+v, %v", in, m, err)
+		}
+	}
+}
+
 func TestParseChecks(t *testing.T) {
 	m, err := Parse("-", []byte(`{"id": "a", "check": {"exec": ["/bin/true", "{{}}"]}}`))
 	if err != nil {

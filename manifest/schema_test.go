@@ -46,8 +46,11 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 }
 
 type schemaDoc struct {
-	Title, Description, Ref string
-	Properties              map[string]schemaDoc
+	Title      string
+	Properties map[string]schemaDoc
+	Defs       struct {
+		Variable struct{ Not struct{ Enum []string } }
+	} `json:"$defs"`
 }
 
 func TestSchemaHasTheSameMembers(t *testing.T) {
@@ -72,6 +75,9 @@ func TestSchemaHasTheSameMembers(t *testing.T) {
 				t.Errorf("%s has no title for editors", name)
 			}
 		}
+	}
+	if diff := cmp.Diff(stepVariables, doc.Defs.Variable.Not.Enum); diff != "" {
+		t.Errorf("variables of a step: -parser +schema\n%s", diff)
 	}
 }
 
