@@ -166,7 +166,7 @@ func TestReadDirsWhileSwapped(t *testing.T) {
 		}
 		for _, f := range files {
 			if f.Err != nil || f.Manifest.Federation != files[0].Manifest.Federation {
-				t.Fatalf("a mixture: %v", show(dir, files))
+				t.Fatalf("%s is not of the same checkout as %s: %v", f.Path, files[0].Path, f.Err)
 			}
 		}
 	}
