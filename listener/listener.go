@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -101,7 +100,6 @@ type Agent struct {
 	slow    *writer
 	events  *broadcast
 	stopped chan struct{} // closed when the loop has ended
-	view4   atomic.Pointer[followed]
 
 	// What follows is owned by the loop's goroutine.
 	cfg        *config.Config
@@ -126,7 +124,6 @@ type Agent struct {
 	rng        *rand.Rand
 	runsTotal  uint64
 	lastRun    *status.Run
-	once       *onceState
 	timers     deadline
 	foreign    foreignState
 	savedFiles *fileCache

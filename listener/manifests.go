@@ -117,7 +117,7 @@ func (s *services) take(sc scan, federation string, now time.Time) (changed bool
 		case dup:
 			s.problems = append(s.problems, manifest.Problem{
 				File: f.Path, Other: other.Path, Service: id,
-				Text: fmt.Sprintf("%s: the service %q is already declared by %s", f.Path, id, other.Path),
+				Text: fmt.Sprintf("the service %q is already declared by %s", id, other.Path),
 				Hint: "remove one of the two",
 			})
 		default:
@@ -162,7 +162,7 @@ func (s *services) refuseFederations(good map[string]manifest.File, federation s
 		}
 		s.problems = append(s.problems, manifest.Problem{
 			File: f.Path, Other: own, Service: id,
-			Text: fmt.Sprintf("%s: federation %q, but %s belongs to %q; the manifest is refused", f.Path, f.Manifest.Federation, with, federation),
+			Text: fmt.Sprintf("federation %q, but %s belongs to %q; the manifest is refused", f.Manifest.Federation, with, federation),
 			Hint: "a node belongs to exactly one federation: move the service to another node, or set federation in the settings",
 		})
 		delete(good, id)

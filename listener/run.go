@@ -24,7 +24,7 @@ type execution struct {
 
 	// The rest is not needed after a crash.
 	files []render.File
-	only  []string // services that only declare, written with this run
+	only  map[string]candidate // services that only declare, written with this run
 	jobs  map[string]provision.Job
 	node  []byte // node.json
 	step  string // in progress, for Cancel
@@ -79,7 +79,7 @@ func (a *Agent) markDirty(rs *runState) {
 // snapshot plans a run from the present state alone.
 func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	started := time.Now()
-	ex := &execution{jobs: map[string]provision.Job{}, only: w.files}
+	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}}
 	rs := &runState{Forced: a.st.Forced, Run: status.Run{
 		ID: provision.NewRunID(started), Kind: string(kind), Started: started,
 		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
@@ -115,6 +115,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	slices.Sort(rs.Run.Keys)
 	for _, id := range w.files {
 		inRun[id] = a.table.candidate(id)
+		ex.only[id] = inRun[id]
 	}
 	return ex, a.prepare(ex, inRun)
 }
@@ -282,7 +283,7 @@ func (a *Agent) dueServices(w *work) []status.DueService {
 
 // nodeJSONPath is where the run's node.json stands while it runs.
 func (a *Agent) nodeJSONPath(run string) string {
-	return filepath.Join(a.cfg.RunDir, run+".node.json")
+	return filepath.Join(a.opt.Config.RunDir, run+".node.json")
 }
 
 // writeNodeJSON is called before the first step and removeNodeJSON after the last.

@@ -2,10 +2,10 @@ package listener
 
 import (
 	"maps"
-	"os"
 	"os/user"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/listener-agent/listener/provision"
 )
@@ -61,7 +61,7 @@ func (a *Agent) job(ex *execution, p stepPlan) provision.Job {
 }
 
 // baseEnv is the fixed, clean part of a step's environment.
-func baseEnv() map[string]string {
+var baseEnv = sync.OnceValue(func() map[string]string {
 	home := "/"
 	if u, err := user.Current(); err == nil && u.HomeDir != "" {
 		home = u.HomeDir
@@ -71,7 +71,7 @@ func baseEnv() map[string]string {
 		"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LANG": "C.UTF-8",
 	}
-}
+})
 
 // cut bounds s at listMax, at a whole list element where there is one.
 func cut(s string) string {
@@ -86,6 +86,3 @@ func cut(s string) string {
 }
 
 var _ Runner = (*provision.Provisioner)(nil)
-
-// isRoot reports whether the agent can give files away.
-func isRoot() bool { return os.Geteuid() == 0 }

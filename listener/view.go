@@ -23,6 +23,8 @@ type view struct {
 	// revision went backwards; see DESIGN §5, Holds.
 	held     map[valueKey]uint64
 	followed map[string]bool
+	// accepted keys are absent for good: an operator said so.
+	accepted map[string]bool
 
 	// rev is the newest revision of the store that was seen.
 	rev uint64
@@ -49,7 +51,7 @@ func newView(space store.Space, region string, now time.Time) *view {
 	return &view{
 		space: space, region: region, since: now,
 		entries: map[valueKey]entry{}, gone: map[valueKey]uint64{},
-		held: map[valueKey]uint64{}, followed: map[string]bool{},
+		held: map[valueKey]uint64{}, followed: map[string]bool{}, accepted: map[string]bool{},
 	}
 }
 
@@ -176,6 +178,7 @@ func (v *view) put(k valueKey, kv store.KV, now time.Time) {
 	}
 	v.entries[k] = e
 	delete(v.gone, k)
+	delete(v.accepted, k.key)
 }
 
 // place finds which followed value a store key is.
@@ -225,6 +228,9 @@ func (v *view) value(region, key string) (resolve.Entry, bool) {
 
 // proven reports whether the absence of key's value can be believed.
 func (v *view) proven(key string) bool {
+	if v.accepted[key] {
+		return true
+	}
 	if !v.auth {
 		return false
 	}

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -100,7 +101,7 @@ func (p *parser) sample(t Template) string {
 		case part.Builtin == "HOST":
 			return "10.0.0.1", true
 		case part.Builtin == "PORT":
-			return "8080", true
+			return cmp.Or(p.m.Port(), standIn), true
 		}
 		return strings.ToLower(part.Builtin), true
 	})

@@ -120,6 +120,7 @@ func (d *decoder) value(up *value, name string) (*value, error) {
 		err = d.array(v)
 	default:
 		err = d.scalar(v)
+		d.noNUL(v)
 	}
 	v.end = int(d.dec.InputOffset())
 	return v, err
@@ -138,13 +139,14 @@ func (d *decoder) scalar(v *value) error {
 	}
 	text, err := jsontext.AppendUnquote(nil, raw)
 	v.text = string(text)
-	if v.name == "" {
-		v.name = v.text // a member's name
-	}
+	return err
+}
+
+// noNUL refuses what neither environments nor files can hold.
+func (d *decoder) noNUL(v *value) {
 	if i := strings.IndexByte(v.text, 0); i >= 0 {
 		d.wrongIn(v, i, `NUL (\u0000) in a string`, "remove it; neither environments nor files can hold it")
 	}
-	return err
 }
 
 func (d *decoder) object(v *value) error {
@@ -157,6 +159,8 @@ func (d *decoder) object(v *value) error {
 		if err := d.scalar(key); err != nil {
 			return err
 		}
+		key.name = key.text
+		d.noNUL(key)
 		elem, err := d.value(v, key.text)
 		if err != nil {
 			return err

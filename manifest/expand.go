@@ -24,7 +24,7 @@ func (e *MissingError) Error() string {
 // left out. A missing required one (error *MissingError, with all of them)
 // comes before that. In the error case and when absent, text is "".
 func (t Template) Expand(lookup func(Part) (string, bool)) (text string, absent bool, err error) {
-	var few [8]string
+	var few [16]string
 	values := few[:0]
 	var missing []Part
 	size := 0

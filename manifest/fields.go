@@ -90,12 +90,18 @@ func (p *parser) runList(v *value) {
 	}
 }
 
+// standIn is put for a variable that is wrong, so that templates which name it
+// bring no second error. Nobody sees it, for the manifest is refused.
+const standIn = "1"
+
 func (p *parser) environment(v *value) {
 	p.m.Environment = make(map[string]string, len(v.members))
 	for _, m := range v.members {
+		text := standIn
 		if p.variable(m) && p.is(m.value, `"0tf`, `write a string, a number, true or false`) {
-			p.m.Environment[m.name] = m.value.text
+			text = m.value.text
 		}
+		p.m.Environment[m.name] = text
 	}
 }
 
@@ -195,16 +201,11 @@ func (p *parser) port(v *value) bool {
 		p.wrong(v, "{PORT} is environment.PORT, "+quote(text)+", which is no port", "write a number from 1 to 65535 there")
 		return false
 	}
-	if !set && p.have["local_port"] == nil && !p.brokenPort() {
+	if !set && p.have["local_port"] == nil {
 		p.wrong(v, "{PORT} has no value", `add "PORT": 8080 to environment, or "local_port": 8080`)
 		return false
 	}
 	return true
-}
-
-// brokenPort: environment.PORT is there but wrong, which is told already.
-func (p *parser) brokenPort() bool {
-	return slices.ContainsFunc(membersOf(p.have["environment"]), func(m member) bool { return m.name == "PORT" })
 }
 
 // number is a whole number from least to most.
@@ -258,7 +259,11 @@ func (p *parser) oneOf(v *value, words ...string) string {
 }
 
 func (p *parser) exclusive(v *value) {
-	for _, e := range p.names(v, `"WWW_URL"`) {
+	names := p.names(v, `"WWW_URL"`)
+	if own := p.have["provides"]; own != nil && own.kind != '{' {
+		return // told already
+	}
+	for _, e := range names {
 		if !slices.ContainsFunc(membersOf(p.have["provides"]), func(m member) bool { return m.name == e.text }) {
 			p.wrong(e, quote(e.text)+" is not in provides", "add it there, or remove it here")
 			continue

@@ -2,6 +2,8 @@
 // per service with what it requires and what it provides.
 package manifest
 
+import "strconv"
+
 // Manifest is one service's declaration, already validated. It is not
 // modified after Parse and may be shared.
 type Manifest struct {
@@ -31,6 +33,15 @@ type Manifest struct {
 	// for node.json. Notes says which, and what else looks odd, for people.
 	Extra map[string][]byte
 	Notes []string
+}
+
+// Port is what {PORT} stands for: environment.PORT, else local_port; "" when
+// there is neither, and then no template of m names it.
+func (m *Manifest) Port() string {
+	if port, ok := m.Environment["PORT"]; ok || m.LocalPort == 0 {
+		return port
+	}
+	return strconv.Itoa(m.LocalPort)
 }
 
 // Command says how a service is provisioned.

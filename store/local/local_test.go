@@ -1,29 +1,76 @@
 package local
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/storetest"
 )
 
-func TestSmoke(t *testing.T) {
-	s, err := Open(Options{Path: filepath.Join(t.TempDir(), "store.db")})
+// options are those of a test: quick to notice a file that was replaced.
+func options(t testing.TB) Options {
+	return Options{Path: filepath.Join(t.TempDir(), "store.db"), CheckEvery: 20 * time.Millisecond, NoSync: true}
+}
+
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	w := s.Watch(t.Context(), "/a/")
-	t.Log(<-w)
-	rev, err := s.Commit(t.Context(), nil, store.Put("/a/b", []byte("x")), store.Put("/b", nil))
-	t.Log(rev, err)
-	t.Log(<-w)
-	t.Log(s.Get(t.Context(), "/a/b"))
-	t.Log(s.List(t.Context(), "/"))
-	x, err := s.Session(t.Context(), 1e9, "")
-	t.Log(x.ID(), err)
-	t.Log(s.Commit(t.Context(), nil, store.PutSession("/a/c", []byte("x"), x)))
-	t.Log(<-w)
-	x.Orphan()
-	t.Log(<-w)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// cp does what the command does: it writes over the file that is there.
+func cp(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, fileMode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func harness(t *testing.T) *storetest.Harness {
+	o := options(t)
+	h := &storetest.Harness{Store: open(t, o)}
+	h.Reopen = func(t *testing.T) store.Store {
+		must(t, h.Store.Close())
+		return open(t, o)
+	}
+	h.Wipe = func(t *testing.T) { must(t, os.Remove(o.Path)) }
+	h.Snapshot = func(t *testing.T) func(*testing.T) {
+		backup := o.Path + ".backup"
+		cp(t, o.Path, backup)
+		return func(t *testing.T) { cp(t, backup, o.Path) }
+	}
+	return h
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, harness) }
+
+// The same with the other way of putting a file back.
+func TestContractRename(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) *storetest.Harness {
+		h := harness(t)
+		path := h.Store.(*Store).opts.Path
+		h.Snapshot = func(t *testing.T) func(*testing.T) {
+			cp(t, path, path+".backup")
+			return func(t *testing.T) { must(t, os.Rename(path+".backup", path)) }
+		}
+		return h
+	})
 }

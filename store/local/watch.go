@@ -12,7 +12,7 @@ import (
 
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Update {
-	f := feed.New(feed.NewPrefixes(prefixes))
+	f := feed.New(prefixes)
 	ctx, cancel := context.WithCancel(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,12 +33,6 @@ func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Upda
 // begin reads the state and joins f to the feeds in one step, so that no
 // change falls between.
 func (s *Store) begin(ctx context.Context, f *feed.Feed) {
-	for _, p := range f.Prefixes().Sorted() {
-		if err := store.CheckPrefix(p); err != nil {
-			f.Lost(err)
-			return
-		}
-	}
 	if s.lock(ctx) != nil {
 		return // the feed ends by the same cause
 	}

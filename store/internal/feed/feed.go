@@ -27,15 +27,26 @@ type Feed struct {
 type state uint8
 
 const (
-	fresh state = iota // nothing was sent: a Reset or a Lost may follow
-	live               // a Reset was sent: a Change may follow
-	lost               // only a Reset helps
-	ended              // C is closed
+	fresh   state = iota // nothing was sent: a Reset or a Lost may follow
+	live                 // a Reset was sent: a Change may follow
+	lost                 // only a Reset helps
+	refused              // nothing is sent after the Lost that said why
+	ended                // C is closed
 )
 
 // New returns a feed of what is under prefixes. Nothing is sent before Run.
-func New(prefixes Prefixes) *Feed {
-	return &Feed{prefixes: prefixes, out: make(chan store.Update), wake: make(chan struct{}, 1)}
+// When a prefix is malformed the feed sends one Lost that says so, and
+// nothing else.
+func New(prefixes []string) *Feed {
+	f := &Feed{prefixes: NewPrefixes(prefixes), out: make(chan store.Update), wake: make(chan struct{}, 1)}
+	for _, p := range prefixes {
+		if err := store.CheckPrefix(p); err != nil {
+			f.Lost(err)
+			f.state = refused
+			break
+		}
+	}
+	return f
 }
 
 // C is where updates arrive. It is closed when Run returns.
@@ -49,7 +60,7 @@ func (f *Feed) Prefixes() Prefixes { return f.prefixes }
 func (f *Feed) Reset(rev uint64, kvs []store.KV) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state == ended {
+	if f.state >= refused {
 		return
 	}
 	f.state = live
@@ -98,7 +109,7 @@ func (f *Feed) Change(rev uint64, kvs []store.KV, gone []store.Gone) {
 func (f *Feed) Lost(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state == lost || f.state == ended {
+	if f.state >= lost {
 		return
 	}
 	f.state = lost
