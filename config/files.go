@@ -111,13 +111,12 @@ func syntaxError(path, src string, err error, showLine bool) *Error {
 // excerpt is a line as it can stand in a message: at most 80 characters, none
 // of them control characters.
 func excerpt(line string) string {
-	line = strings.TrimSpace(strings.ToValidUTF8(line, "?"))
-	line = strings.Map(func(r rune) rune {
+	line = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if isControl(r) {
 			return ' '
 		}
 		return r
-	}, line)
+	}, strings.ToValidUTF8(line, "?")))
 	if r := []rune(line); len(r) > 80 {
 		line = string(r[:79]) + "…"
 	}

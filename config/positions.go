@@ -172,7 +172,11 @@ func (s *scanner) value(path []string) {
 	case s.src[s.i] == '"', s.src[s.i] == '\'':
 		s.text()
 	case s.src[s.i] == '[':
-		s.items(']', func(n int) { s.value(append(path[:len(path):len(path)], element(n))) })
+		s.items(']', func(n int) {
+			in := append(path[:len(path):len(path)], element(n))
+			s.found[pathKey(in...)] = position{line: s.line, column: s.i - s.lineStart + 1}
+			s.value(in)
+		})
 	case s.src[s.i] == '{':
 		s.items('}', func(int) { s.pair(path) })
 	default:
