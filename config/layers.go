@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"github.com/BurntSushi/toml"
 )
 
 // loader puts layers onto cfg, lowest first, and collects what is wrong.
@@ -99,9 +97,9 @@ type assignment struct {
 // file puts one settings file onto the configuration.
 func (l *loader) file(path string, data []byte) {
 	src := stripBOM(string(data))
-	var tree map[string]any
-	if _, err := toml.Decode(src, &tree); err != nil {
-		l.errs = append(l.errs, syntaxError(path, src, err, true))
+	tree, err := decode(path, src, false)
+	if err != nil {
+		l.errs = append(l.errs, err)
 		return
 	}
 	w := walker{path: path, found: positions(src), loader: l}
