@@ -156,7 +156,7 @@ func TestConfDWithoutMainFile(t *testing.T) {
 func TestStoreURLLayers(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "l.toml", "[store]\nkind = 'nats'\nprefix = '/p'\npath = 'db'")
-	o := Options{Path: path, Environ: []string{"LISTENER_STORE=etcd://h1,h2:1", "LISTENER_CFG_STORE__KIND=nats"}}
+	o := Options{Path: path, SkipHost: true, Environ: []string{"LISTENER_STORE=etcd://h1,h2:1", "LISTENER_CFG_STORE__KIND=nats"}}
 	c := mustLoad(t, o)
 	if c.StoreURL() != "etcd://h1:2379,h2:1" || c.Origin("store.kind") != "environment LISTENER_STORE" || c.Store.Prefix != "/p" {
 		t.Errorf("%s from %s, prefix %s", c.StoreURL(), c.Origin("store.kind"), c.Store.Prefix)
@@ -165,6 +165,9 @@ func TestStoreURLLayers(t *testing.T) {
 	c = mustLoad(t, o)
 	if c.StoreFile() != "/x/y/store.db" || c.Origin("store.path") != "flag --store" || c.Store.Prefix != "/q" {
 		t.Errorf("%s from %s, prefix %s", c.StoreFile(), c.Origin("store.path"), c.Store.Prefix)
+	}
+	if c.Host != "" {
+		t.Errorf("host %q in spite of SkipHost", c.Host)
 	}
 	if c.API.Socket != "/run/s" || c.Origin("api.socket") != "flag --socket" {
 		t.Errorf("socket %s from %s", c.API.Socket, c.Origin("api.socket"))

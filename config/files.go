@@ -116,6 +116,7 @@ func syntaxError(path, src string, err error, secret bool) *Error {
 		return &Error{File: path, Line: 1, Text: "broken TOML", Err: err}
 	}
 	at := pe.Position
+	at.Line = max(at.Line, 1) // the library counts some first lines as 0
 	e := &Error{File: path, Line: at.Line, Column: at.Col}
 	message := strings.TrimSuffix(pe.Message, ".")
 	if secret && !strings.HasPrefix(message, "Key '") { // others can quote a value

@@ -17,7 +17,7 @@ func TestSourceAddress(t *testing.T) {
 			t.Errorf("%s: %q, %t, want %q", dst, got, ok, want)
 		}
 	}
-	for _, dst := range []string{"", "127.0.0.1", "127.0.0.1:port", "[::ffff:1", "no host:1"} {
+	for _, dst := range []string{"", "127.0.0.1", "127.0.0.1:port", "[::ffff:1"} {
 		if got, ok := SourceAddress(dst); ok {
 			t.Errorf("%q: %q", dst, got)
 		}

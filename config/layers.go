@@ -23,6 +23,7 @@ type loader struct {
 	only func(name string) bool
 	// anyOwner takes files of any owner: those that a developer runs with dev.
 	anyOwner bool
+	skipHost bool // as in Options
 }
 
 func (l *loader) fail(o origin, name string, p *problem) {
