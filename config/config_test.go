@@ -352,7 +352,7 @@ func TestDev(t *testing.T) {
 	dir, tmp := t.TempDir(), t.TempDir()
 	path := write(t, dir, "listener.toml", "node = 'other'\nstate_dir = 7\n[provision]\ncommand = ['./run']\ntimeout = '5s'\n[throttle]\nsettle = '1h'")
 	write(t, dir, "conf.d/a.toml", "[provision]\ntimeout = '9s'")
-	c, err := Dev(dir, tmp, Options{Environ: []string{"LISTENER_CFG_THROTTLE__BURST=5"}, Flags: map[string]string{"region": "r"}})
+	c, err := Dev(dir, tmp, Options{Environ: []string{"LISTENER_CFG_THROTTLE__BURST=5", "LISTENER_STORE=etcd://prod"}, Flags: map[string]string{"region": "r"}})
 	if err != nil {
 		t.Fatal(err)
 	}
