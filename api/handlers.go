@@ -146,7 +146,7 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) error {
 	if err := s.agent.Reload(r.Context()); err != nil {
 		e := toError(err)
 		if e.Code == "internal" { // a bad file, not a broken agent
-			return invalid("nothing was changed; `listener check` shows every problem", "%s", e.Text)
+			e.Status, e.Code, e.Hint = http.StatusBadRequest, "settings", "nothing was changed; `listener check` shows every problem"
 		}
 		return e
 	}

@@ -39,7 +39,7 @@ func TestAgentRoutes(t *testing.T) {
 		{"once", "POST", "/v1/once", "", nil, 200, `"held": "min_interval"`},
 		{"accept", "POST", "/v1/accept", `{"key":"A"}`, nil, 200, `"changed": []`},
 		{"reload", "POST", "/v1/reload", "", nil, 200, ""},
-		{"reload of a bad file", "POST", "/v1/reload", "", func(f *fakeAgent) { f.reload = errors.New("f:1:2: bad") }, 400, "f:1:2: bad"},
+		{"reload of a bad file", "POST", "/v1/reload", "", func(f *fakeAgent) { f.reload = errors.New("f:1:2: bad") }, 400, `"code": "settings"`},
 		{"runs", "GET", "/v1/runs?n=3", "", nil, 200, `"id": "r1"`},
 		{"runs, badly", "GET", "/v1/runs?n=-1", "", nil, 400, "count"},
 		{"run", "GET", "/v1/runs/r1", "", nil, 200, `"id": "r1"`},
