@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Attributes are static fallback values: by key, and by region and key.
@@ -55,9 +53,9 @@ func LoadAttributes(files []string) (Attributes, error) {
 // which never show a value.
 func ParseAttributes(file string, data []byte) (Attributes, Errors) {
 	src := stripBOM(string(data))
-	var tree map[string]any
-	if _, err := toml.Decode(src, &tree); err != nil {
-		return Attributes{}, Errors{syntaxError(file, src, err, false)}
+	tree, err := decode(file, src, true)
+	if err != nil {
+		return Attributes{}, Errors{err}
 	}
 	p := attributesParser{file: file, found: positions(src)}
 	a := Attributes{General: map[string]string{}, Regions: map[string]map[string]string{}}

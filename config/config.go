@@ -29,6 +29,10 @@ type Options struct {
 	// api.socket.
 	Flags map[string]string
 
+	// SkipHost leaves Host empty when it is not set: for commands that do not
+	// need it and must not wait for a name server.
+	SkipHost bool
+
 	// defaultPath replaces DefaultPath in tests.
 	defaultPath string
 }
@@ -45,7 +49,7 @@ type Options struct {
 // Load does not block on the network, but for at most a second when the
 // store's endpoints are host names and host has to be found.
 func Load(o Options) (*Config, error) {
-	l := &loader{cfg: Default()}
+	l := &loader{cfg: Default(), skipHost: o.SkipHost}
 	l.files(o)
 	l.environ(o.Environ)
 	l.flags(o.Flags)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,8 +16,9 @@ var originDev = origin{file: "listener dev"}
 // Dev is the settings of `listener dev dir`: manifests and attributes of dir,
 // [provision] of its listener.toml if there is one, a local store and all that
 // is written under tmp, short times, and 127.0.0.1 as host where there is no
-// other. Of o only Environ (without LISTENER_CONFIG) and Flags count; they are
-// above all that.
+// other. Of o only Flags and the LISTENER_CFG_* variables of Environ count;
+// they are above all that. LISTENER_STORE does not: in the shell of someone who
+// uses it to look at a real store, dev would follow that one.
 func Dev(dir, tmp string, o Options) (*Config, error) {
 	l := &loader{cfg: Default(), anyOwner: true}
 	l.only = func(name string) bool { return strings.HasPrefix(name, "provision.") }
@@ -34,7 +36,9 @@ func Dev(dir, tmp string, o Options) (*Config, error) {
 	case !errors.Is(ferr, fs.ErrNotExist):
 		l.errs = append(l.errs, ferr)
 	}
-	l.environ(o.Environ)
+	l.environ(slices.DeleteFunc(slices.Clone(o.Environ), func(kv string) bool {
+		return strings.HasPrefix(kv, StoreVariable+"=")
+	}))
 	l.flags(o.Flags)
 	c, err := l.finish()
 	if err == nil {

@@ -83,7 +83,7 @@ func (s *schema) isTable(name string) bool { return slices.Contains(s.tables, na
 
 // nearest is the known name that name was most likely meant to be. A setting
 // of that very name in another table counts as one letter off.
-func (s *schema) nearest(name string) string {
+func (s *schema) nearest(name string, tables bool) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	best, least := "", -1
@@ -99,8 +99,10 @@ func (s *schema) nearest(name string) string {
 	for _, f := range s.fields {
 		consider(f.name)
 	}
-	for _, t := range s.tables {
-		consider(t)
+	if tables {
+		for _, t := range s.tables {
+			consider(t)
+		}
 	}
 	return best
 }

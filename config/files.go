@@ -91,33 +91,56 @@ func stripBOM(src string) string {
 	return src
 }
 
-// syntaxError is what the TOML library said, with the line if showLine.
-func syntaxError(path, src string, err error, showLine bool) *Error {
+// decode reads TOML. secret keeps the document's text out of errors.
+func decode(path, src string, secret bool) (tree map[string]any, failed *Error) {
+	defer func() {
+		// The library panics over what it takes for a bug of its own. That is
+		// no reason for an agent to end over a file.
+		if p := recover(); p != nil {
+			tree, failed = nil, &Error{File: path, Line: 1, Text: "broken TOML: " + excerpt(fmt.Sprint(p))}
+			if secret {
+				failed.Text = "broken TOML"
+			}
+		}
+	}()
+	if _, err := toml.Decode(src, &tree); err != nil {
+		return nil, syntaxError(path, src, err, secret)
+	}
+	return tree, nil
+}
+
+// syntaxError is what the TOML library said, and the line.
+func syntaxError(path, src string, err error, secret bool) *Error {
 	pe := toml.ParseError{}
 	if !errors.As(err, &pe) {
-		return &Error{File: path, Text: "broken TOML: " + err.Error(), Err: err}
+		return &Error{File: path, Line: 1, Text: "broken TOML", Err: err}
 	}
 	at := pe.Position
-	text := "broken TOML: " + lowerFirst(strings.TrimSuffix(pe.Message, "."))
-	lines := strings.Split(src, "\n")
-	if showLine && at.Line >= 1 && at.Line <= len(lines) {
+	at.Line = max(at.Line, 1) // the library counts some first lines as 0
+	e := &Error{File: path, Line: at.Line, Column: at.Col}
+	message := strings.TrimSuffix(pe.Message, ".")
+	if secret && !strings.HasPrefix(message, "Key '") { // others can quote a value
+		e.Text, e.Hint = "broken TOML", `write KEY = "value"`
+		return e
+	}
+	e.Text = "broken TOML: " + excerpt(lowerFirst(message))
+	if lines := strings.Split(src, "\n"); !secret && at.Line >= 1 && at.Line <= len(lines) {
 		if line := excerpt(lines[at.Line-1]); line != "" {
-			text += ": " + line
+			e.Text += ": " + line
 		}
 	}
-	return &Error{File: path, Line: at.Line, Column: at.Col, Text: text}
+	return e
 }
 
 // excerpt is a line as it can stand in a message: at most 80 characters, none
 // of them control characters.
 func excerpt(line string) string {
-	line = strings.TrimSpace(strings.ToValidUTF8(line, "?"))
-	line = strings.Map(func(r rune) rune {
+	line = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if isControl(r) {
 			return ' '
 		}
 		return r
-	}, line)
+	}, strings.ToValidUTF8(line, "?")))
 	if r := []rune(line); len(r) > 80 {
 		line = string(r[:79]) + "…"
 	}

@@ -64,12 +64,25 @@ func defaultNode() string {
 		return name
 	}
 	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
-		if id, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(id))) == 32 {
-			sum := sha256.Sum256(append([]byte("listener node name "), strings.TrimSpace(string(id))...))
-			return "node-" + hex.EncodeToString(sum[:4])
+		id, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if node := nodeOf(string(id)); node != "" {
+			return node
 		}
 	}
 	return ""
+}
+
+// nodeOf makes a name of a machine id; empty when id is none.
+func nodeOf(id string) string {
+	id = strings.TrimSpace(id)
+	if _, err := hex.DecodeString(id); err != nil || len(id) != 32 {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("listener node name " + id))
+	return "node-" + hex.EncodeToString(sum[:4])
 }
 
 func isLocalhost(name string) bool {

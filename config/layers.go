@@ -11,8 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/BurntSushi/toml"
+	"syscall"
 )
 
 // loader puts layers onto cfg, lowest first, and collects what is wrong.
@@ -24,6 +23,7 @@ type loader struct {
 	only func(name string) bool
 	// anyOwner takes files of any owner: those that a developer runs with dev.
 	anyOwner bool
+	skipHost bool // as in Options
 }
 
 func (l *loader) fail(o origin, name string, p *problem) {
@@ -58,7 +58,7 @@ func (l *loader) files(o Options) {
 			ferr.Hint = from
 		}
 		l.errs = append(l.errs, ferr)
-		if errors.Is(ferr, fs.ErrNotExist) {
+		if errors.Is(ferr, fs.ErrNotExist) || errors.Is(ferr, syscall.ENOTDIR) {
 			return // its conf.d is not there either
 		}
 	}
@@ -98,9 +98,9 @@ type assignment struct {
 // file puts one settings file onto the configuration.
 func (l *loader) file(path string, data []byte) {
 	src := stripBOM(string(data))
-	var tree map[string]any
-	if _, err := toml.Decode(src, &tree); err != nil {
-		l.errs = append(l.errs, syntaxError(path, src, err, true))
+	tree, err := decode(path, src, false)
+	if err != nil {
+		l.errs = append(l.errs, err)
 		return
 	}
 	w := walker{path: path, found: positions(src), loader: l}
@@ -117,7 +117,9 @@ func (l *loader) file(path string, data []byte) {
 			continue
 		}
 		if a.field.typ == balancerType {
-			l.balancers(a, w.origin, false)
+			l.balancers(a, func(path ...string) origin {
+				return w.origin(a.key + "\x00" + pathKey(path...))
+			}, false)
 			continue
 		}
 		l.assign(a.field, a.value, a.origin, fileDir(l.base))
@@ -147,7 +149,7 @@ func (w *walker) walk(tree map[string]any, prefix, keys string) {
 		table, isMap := v.(map[string]any)
 		switch {
 		case strings.Contains(k, "."), !isField && !known.isTable(name):
-			w.fail(at, name, unknown("setting", known.nearest(name)))
+			w.fail(at, name, unknown("setting", known.nearest(name, true)))
 		case isField:
 			w.sets = append(w.sets, assignment{field: f, value: v, origin: at, key: key})
 		case isMap:
@@ -194,8 +196,9 @@ func (l *loader) set(target reflect.Value, f field, name string, v any, o origin
 	return true
 }
 
-// balancers adds the tables of one file, or replaces all.
-func (l *loader) balancers(a assignment, at func(key string) origin, replace bool) {
+// balancers adds the tables of one file, or replaces all. at is where a part
+// of the list stands.
+func (l *loader) balancers(a assignment, at func(path ...string) origin, replace bool) {
 	tables, ok := tableList(a.value)
 	if !ok {
 		l.fail(a.origin, balancerName, &problem{"this is " + kindOf(a.value) + ", not a list of tables", shape(balancerType)})
@@ -203,22 +206,23 @@ func (l *loader) balancers(a assignment, at func(key string) origin, replace boo
 	}
 	if replace || len(tables) == 0 {
 		l.cfg.Balancers = []Balancer{}
-		if l.cfg.origins != nil {
-			maps.DeleteFunc(l.cfg.origins, func(name string, _ origin) bool { return strings.HasPrefix(name, balancerName+"[") })
-		}
+		maps.DeleteFunc(l.cfg.origins, func(name string, _ origin) bool { return strings.HasPrefix(name, balancerName+"[") })
 	}
 	l.note(balancerName, a.origin)
+	dir := fileDir(l.base)
+	if a.origin.line == 0 {
+		dir = workDir
+	}
 	for i, table := range tables {
-		n := len(l.cfg.Balancers)
-		b := l.balancer(table, fmt.Sprintf("%s[%d]", balancerName, n), func(key string) origin {
-			return at(pathKey(a.key, element(i), key))
-		}, a.origin)
+		name := fmt.Sprintf("%s[%d]", balancerName, len(l.cfg.Balancers))
+		l.note(name, at(element(i)))
+		b := l.balancer(table, name, dir, func(key string) origin { return at(element(i), key) })
 		l.cfg.Balancers = append(l.cfg.Balancers, b)
 	}
 }
 
 // balancer makes one balancer; name is that of its table.
-func (l *loader) balancer(table map[string]any, name string, at func(key string) origin, from origin) Balancer {
+func (l *loader) balancer(table map[string]any, name string, dir baseDir, at func(key string) origin) Balancer {
 	b := defaultBalancer()
 	if engine, ok := table["engine"].(string); ok && engine != engineHAProxy {
 		b.Path, b.Check, b.Reload = "", []string{}, []string{}
@@ -227,22 +231,17 @@ func (l *loader) balancer(table map[string]any, name string, at func(key string)
 	keys := slices.SortedFunc(maps.Keys(table), func(x, y string) int {
 		return cmp.Or(at(x).line-at(y).line, at(x).column-at(y).column, strings.Compare(x, y))
 	})
-	dir := fileDir(l.base)
-	if from.line == 0 {
-		dir = workDir
-	}
 	for _, key := range keys {
 		o := at(key)
 		f, ok := known.lookup(key)
 		if !ok {
-			l.fail(o, name+"."+key, unknown("setting", balancerName+"."+known.nearest(key)))
+			l.fail(o, name+"."+key, unknown("setting", balancerName+"."+known.nearest(key, false)))
 			continue
 		}
 		if l.set(reflect.ValueOf(&b).Elem().FieldByIndex(f.index), f, name+"."+key, table[key], o, dir) {
 			l.note(name+"."+key, o)
 		}
 	}
-	l.note(name, cmp.Or(at(""), from))
 	return b
 }
 

@@ -80,6 +80,7 @@ func (s *scanner) statement() {
 		s.advance(2)
 		path := s.resolve(s.key())
 		s.advance(2)
+		s.parents(path, at)
 		n := s.tables[pathKey(path...)]
 		s.tables[pathKey(path...)] = n + 1
 		s.found[pathKey(path...)] = at
@@ -89,6 +90,7 @@ func (s *scanner) statement() {
 		s.advance(1)
 		s.table = s.resolve(s.key())
 		s.advance(1)
+		s.parents(s.table, at)
 		s.found[pathKey(s.table...)] = at
 	default:
 		s.pair(s.table)
@@ -117,17 +119,23 @@ func (s *scanner) pair(table []string) {
 		return
 	}
 	path := append(append([]string{}, table...), parts...)
-	for n := len(table) + 1; n < len(path); n++ { // a.b = 1 makes the table a
-		if key := pathKey(path[:n]...); s.found[key].line == 0 {
-			s.found[key] = at
-		}
-	}
+	s.parents(path, at)
 	s.advance(1) // =
 	s.skipSpace()
 	start := s.i
 	s.value(path)
 	at.value = strings.TrimSpace(s.src[start:s.i])
 	s.found[pathKey(path...)] = at
+}
+
+// parents notes the tables that path makes without naming them: a.b = 1 and
+// [a.b] make the table a.
+func (s *scanner) parents(path []string, at position) {
+	for n := 1; n < len(path); n++ {
+		if key := pathKey(path[:n]...); s.found[key].line == 0 {
+			s.found[key] = at
+		}
+	}
 }
 
 // key reads the parts of a key up to what follows it.
@@ -172,7 +180,11 @@ func (s *scanner) value(path []string) {
 	case s.src[s.i] == '"', s.src[s.i] == '\'':
 		s.text()
 	case s.src[s.i] == '[':
-		s.items(']', func(n int) { s.value(append(path[:len(path):len(path)], element(n))) })
+		s.items(']', func(n int) {
+			in := append(path[:len(path):len(path)], element(n))
+			s.found[pathKey(in...)] = position{line: s.line, column: s.i - s.lineStart + 1}
+			s.value(in)
+		})
 	case s.src[s.i] == '{':
 		s.items('}', func(int) { s.pair(path) })
 	default:

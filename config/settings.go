@@ -27,7 +27,7 @@ type Config struct {
 	Region string `toml:"region"`
 	// The regions to fall back to, in this order, when the own region has no provider. Empty: none.
 	RegionOrder []string `toml:"region_order"`
-	// Directories that hold one manifest per service, <id>.json. Empty: no services.
+	// Directories that hold one manifest per service, ID.json. Empty: no services.
 	Manifests []string `toml:"manifests" path:"list"`
 	// Files with static fallback values; of two that name a key the later one counts. Empty: none. A file that does not exist counts as empty.
 	Attributes []string `toml:"attributes" path:"list"`

@@ -26,7 +26,7 @@ func (l *loader) finish() (*Config, error) {
 	if err := l.errs.err(); err != nil {
 		return nil, err
 	}
-	if l.cfg.Host == "" {
+	if l.cfg.Host == "" && !l.skipHost {
 		l.cfg.Host = defaultHost(l.cfg.Store)
 	}
 	return l.cfg, nil
@@ -39,13 +39,18 @@ type validator struct {
 	failed map[string]bool
 }
 
-// bad reports a setting where it was set.
+// bad reports a setting where it was set, one that a balancer leaves to its
+// default at the balancer.
 func (v *validator) bad(name, hint, format string, args ...any) {
 	if v.failed[name] {
 		return
 	}
 	v.failed[name] = true
-	v.fail(v.cfg.origins[name], name, &problem{fmt.Sprintf(format, args...), hint})
+	o := v.cfg.origins[name]
+	if table, _ := splitName(name); o == (origin{}) {
+		o = v.cfg.origins[table]
+	}
+	v.fail(o, name, &problem{fmt.Sprintf(format, args...), hint})
 }
 
 func (v *validator) all() {
@@ -262,7 +267,7 @@ func (v *validator) balancers() {
 			v.bad(name+".bind", `write an address, such as "127.0.0.1", or "*"`, "%q is not an address", excerpt(b.Bind))
 		}
 		if b.Path == "" && v.cfg.origins[name+".path"] == (origin{}) {
-			v.fail(v.cfg.origins[name], name+".path", &problem{"with a template as engine it has no default", "write the file that the balancer reads"})
+			v.bad(name+".path", "write the file that the balancer reads", "with a template as engine it has no default")
 			continue
 		}
 		v.path(name+".path", b.Path)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/BurntSushi/toml"
 )
 
 // problem is what is wrong with a value, without where.
@@ -246,9 +244,8 @@ func splitList(t reflect.Type, s string) (any, *problem) {
 }
 
 func decodeArray(s string) (any, *problem) {
-	var doc struct{ X any }
-	if _, err := toml.Decode("X = "+s+"\n", &doc); err == nil {
-		return doc.X, nil
+	if doc, err := decode("", "x = "+s+"\n", false); err == nil && len(doc) == 1 {
+		return doc["x"], nil
 	}
 	dec := json.NewDecoder(strings.NewReader(s))
 	dec.UseNumber()

@@ -154,6 +154,8 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 		kv, ok := next[k]
 		if text, err := valueText(kv.Value); follow[k.key] && (!ok || err != nil || text != e.text) {
 			v.held[k] = at
+			e.rev = min(e.rev, at) // so that the same Reset is not a regression again
+			v.entries[k] = e
 		}
 	}
 	for k := range next {
@@ -166,10 +168,10 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 // put takes kv; a value that is refused leaves the last good text in force.
 func (v *view) put(k valueKey, kv store.KV, now time.Time) {
 	old, had := v.entries[k]
-	if had && old.rev == kv.Rev && old.bad == "" {
-		return
-	}
 	e := entry{rev: kv.Rev, seen: now}
+	if had && old.rev == kv.Rev {
+		e.seen = old.seen
+	}
 	text, err := valueText(kv.Value)
 	if err != nil {
 		e.text, e.bad, e.none = old.text, err.Error(), !had || old.none
