@@ -60,13 +60,13 @@ not hold.`,
 	c.Flags().StringVar(&f.file, "from-file", "", "`FILE` of KEY=value lines; - is standard input")
 	c.Flags().Uint64Var(&f.version, "if-version", 0, "only if this is the present version `N`")
 	c.Flags().BoolVar(&f.create, "create", false, "only if the key is not there")
-	c.MarkFlagsMutuallyExclusive("if-version", "create")
-	c.MarkFlagsMutuallyExclusive("if-version", "from-file")
 	return c
 }
 
 func (f *putFlags) args(args []string) error {
 	switch {
+	case f.version != 0 && (f.create || f.file != ""):
+		return errors.New("--if-version goes neither with --create nor with --from-file")
 	case f.file != "" && len(args) > 0:
 		return errors.New("with --from-file there is no KEY and VALUE")
 	case f.file == "" && len(args) != 2:

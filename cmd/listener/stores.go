@@ -81,8 +81,8 @@ func federation(cfg *config.Config) string {
 func direct(cfg *config.Config, write bool) (api.Values, store.Store, error) {
 	if path := cfg.StoreFile(); cfg.Store.Kind == "local" && !write {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return api.Values{}, nil, failed(exitUnreachable, "start one with `listener agent`, or name it with --socket or --store",
-				"no agent answers on %s, and there is no store at %s", cfg.API.Socket, path)
+			return api.Values{}, nil, failed(exitUnreachable, "start an agent, name the socket of one with --socket, or begin with `listener put`",
+				"there is no agent, and no store at %s", path)
 		}
 	}
 	s, _, err := openStore(cfg, false)
