@@ -80,13 +80,18 @@ func TestEnvGolden(t *testing.T) {
 		{"_x1", "lower"},
 	}
 	reversed := []Var{vars[4], vars[3], vars[2], vars[1], vars[0]}
+	dir, want := t.TempDir(), map[string]string{}
 	for _, format := range []string{Shell, Systemd, JSON} {
 		b := mustEnv(t, format, vars)
-		golden(t, filepath.Base(EnvPath("", "app-www", format)), b)
+		name := filepath.Base(EnvPath("", "app-www", format))
+		golden(t, name, b)
+		write(t, File{Path: EnvPath(dir, "app-www", format), Data: b, Mode: 0o640, UID: -1, GID: -1})
+		want[name] = "0640 " + string(b)
 		if !bytes.Equal(b, mustEnv(t, format, reversed)) {
 			t.Errorf("%s: the order of the variables changes the file", format)
 		}
 	}
+	wantTree(t, "on disk", dir, want)
 	if vars[0].Name != "WWW_URL" {
 		t.Error("Env reordered its argument")
 	}

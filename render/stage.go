@@ -69,7 +69,7 @@ func (s *Set) stage(ctx context.Context, files []File) error {
 		}
 	}
 	for _, c := range checks {
-		if err := check(ctx, c.file, c.temp.Name()); err != nil {
+		if err := check(ctx, CheckTimeout, c.file, c.temp.Name()); err != nil {
 			return err
 		}
 	}
