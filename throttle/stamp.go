@@ -28,6 +28,15 @@ type Stamp struct {
 	Kind Kind
 }
 
+// Age is how long ago s was: by Up within a boot, by Wall across boots and where
+// the boot is unknown. It is negative for a stamp in the future.
+func (s Stamp) Age(now Now) time.Duration {
+	if s.Boot == now.Boot && s.Boot != "" {
+		return now.Up - s.Up
+	}
+	return now.Wall.Sub(s.Wall)
+}
+
 // unknownBoot stands for an empty boot id in the file.
 const unknownBoot = "-"
 

@@ -152,14 +152,22 @@ func (t *Temp) Commit() error {
 // What that is good for, callers of Sync get a moment later.
 func (t *Temp) rename() error {
 	if !t.synced {
-		err := unix.Renameat2(unix.AT_FDCWD, t.name, unix.AT_FDCWD, t.path, unix.RENAME_EXCHANGE)
+		err := exchange(t.name, t.path)
 		if err == nil {
-			os.Remove(t.name) // the old file; should this fail, Sweep has it
+			// The old file; should this fail, Sweep has it.
+			if err := unix.Unlink(t.name); errors.Is(err, unix.EISDIR) {
+				// A directory took the target's place just now: back with it.
+				return errors.Join(regular(t.name), exchange(t.name, t.path))
+			}
 			return nil
 		}
 		// No target, or a kernel or file system that knows no exchange.
 	}
 	return os.Rename(t.name, t.path)
+}
+
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 }
 
 // Discard removes the temporary file. After Commit or Discard it does nothing.

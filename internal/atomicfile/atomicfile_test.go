@@ -177,6 +177,26 @@ func TestRefusesOthersThanFiles(t *testing.T) {
 	}
 }
 
+// A directory that appears after the last look is put back where it was.
+func TestDirectoryAtTheLastMoment(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	temp, err := Create(path, []byte("x"), 0o600, -1, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "inside"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := temp.rename(); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("%v", err)
+	}
+	wantNames(t, path, "inside")
+	wantFile(t, temp.Name(), "x", 0o600)
+	temp.Discard()
+	wantNames(t, dir, "file")
+}
+
 func TestErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none", "file")
 	err := Write(path, nil, 0o600)
