@@ -287,7 +287,7 @@ func TestNotAllowed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become somebody else")
 	}
-	dir, err := os.MkdirTemp("/tmp", "render") // t.TempDir lies below what only root enters
+	dir, err := os.MkdirTemp("/tmp", "render") //nolint:usetesting // t.TempDir lies below what only root enters
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 // Kind says why a run started.
 type Kind string
 
+// The kinds of runs.
 const (
 	Auto   Kind = "auto"   // something was due; takes a token
 	Retry  Kind = "retry"  // a failed step again
