@@ -35,7 +35,7 @@ func (s *Server) readValue(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if v.Version == 0 {
-		return notFound(key)
+		return notFound(region, key)
 	}
 	h := w.Header()
 	h.Set("Age", strconv.FormatInt(int64(age/time.Second), 10))
@@ -189,6 +189,10 @@ func (s *Server) listValues(w http.ResponseWriter, r *http.Request) error {
 
 func etag(version uint64) string { return `"` + strconv.FormatUint(version, 10) + `"` }
 
-func notFound(key string) *Error {
-	return &Error{Status: http.StatusNotFound, Code: "not_found", Text: key + ": not found"}
+func notFound(region, key string) *Error {
+	text := key + ": not found"
+	if region != "" {
+		text = key + " of region " + region + ": not found"
+	}
+	return &Error{Status: http.StatusNotFound, Code: "not_found", Text: text}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -112,6 +113,9 @@ func (v Values) Value(ctx context.Context, region, key string) (Value, error) {
 		return Value{}, err
 	}
 	kv, err := v.Store.Get(ctx, v.Space.Value(region, key))
+	if errors.Is(err, store.ErrNotFound) {
+		return Value{}, notFound(region, key)
+	}
 	if err != nil {
 		return Value{}, fmt.Errorf("get %s: %w", key, err)
 	}

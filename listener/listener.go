@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/listener-agent/listener/api"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/status"
@@ -26,7 +27,7 @@ import (
 // Errors that callers branch on.
 var (
 	// ErrOff: the agent is switched off and the request would have run something.
-	ErrOff = errors.New("the agent is off")
+	ErrOff = api.ErrOff
 	// ErrRunning: another agent holds the state directory.
 	ErrRunning = errors.New("another agent uses this state directory")
 	// ErrStopped: the agent has stopped, or is about to.

@@ -23,11 +23,11 @@ func text(t *testing.T, s Status) string {
 }
 
 func busy() Status {
-	run := &Run{ID: "20261121-115800-3f9a", Kind: "auto", Reasons: []string{"changed"}, Keys: []string{"A", "B", "C", "D", "E", "F"}, Started: at(11, 58, 0), Ended: at(11, 58, 2), Result: "failed"}
+	run := &Run{ID: "20261121-115800-3f9a", Kind: "auto", Reasons: []string{"A", "B", "C", "D", "E", "F"}, Keys: []string{"A", "B"}, Started: at(11, 58, 0), Ended: at(11, 58, 2), Result: "failed"}
 	return Status{
 		Node: "web1", Region: "default", Federation: "shop", Version: "v1", Started: at(9, 0, 0),
 		On: true, Store: Store{Kind: "etcd", State: "unreachable", Since: at(11, 0, 0), Error: "connection refused"},
-		Pending: &Pending{Since: at(11, 59, 50), Kind: "retry", Reasons: []string{"changed"}, Keys: []string{"A"}, Services: []string{"api"}, Gate: "back-off", Why: "step node failed", Until: at(12, 0, 8)},
+		Pending: &Pending{Since: at(11, 59, 50), Kind: "retry", Keys: []string{"A"}, Services: []string{"api"}, Gate: "back-off", Why: "step node failed", Until: at(12, 0, 8)},
 		LastRun: run,
 		Failures: []Failure{{Step: "node", Run: run.ID, Count: 3, At: at(11, 58, 2), Text: "exit code 1 after 2.1s", NextTry: at(12, 0, 8),
 			LastTail: []string{"one", "two", "three", "\x1b[31mfour\x1b[0m"}}},
@@ -41,11 +41,11 @@ func TestStatusText(t *testing.T) {
 on        yes
 store     etcd, UNREACHABLE since 11:00:00 (1h00m); the last picture is kept:
             connection refused
-pending   retry run since 11:59:50 (10s); changed: A
+pending   retry run since 11:59:50 (10s); A
           for api
           held by back-off until 12:00:08 (in 8.0s): step node failed
-last run  20261121-115800-3f9a FAILED 1m58s ago (11:58:02), took 2.0s; changed:
-            A, B, C, D and 2 more
+last run  20261121-115800-3f9a FAILED 1m58s ago (11:58:02), took 2.0s; A, B, C,
+            D and 2 more
 FAILED    step node: exit code 1 after 2.1s, 1m58s ago (11:58:02), 3 times in a
             row; next try 12:00:08 (in 8.0s)
             | two
@@ -132,9 +132,9 @@ func TestRunText(t *testing.T) {
 result    FAILED
 started   2m00s ago (11:58:00)
 ended     1m58s ago (11:58:02), took 2.0s
-because   changed
-keys      A, B, C, D
+because   A, B, C, D
           E, F
+keys      A, B
 step      node: FAILED, exit code 1 after 2.0s; for api, web
 step      api: SKIPPED
 wrote     /etc/a.conf
@@ -146,7 +146,7 @@ wrote     /etc/a.conf
 	if err := RunsText(&b, []Run{r}, at(12, 0, 0), 0); err != nil {
 		t.Fatal(err)
 	}
-	if want := "20261121-115800-3f9a  FAILED   auto       2.0s  11:58:00; changed: A, B, C, D and 2 more\n"; b.String() != want {
+	if want := "20261121-115800-3f9a  FAILED   auto       2.0s  11:58:00; A, B, C, D and 2 more\n"; b.String() != want {
 		t.Errorf("got %q want %q", b.String(), want)
 	}
 }

@@ -82,6 +82,9 @@ func (p *page) ago(t time.Time) string {
 	if t.IsZero() {
 		return "at an unknown time"
 	}
+	if p.now.Sub(t) < time.Second {
+		return "just now (" + p.clock(t) + ")"
+	}
 	return span(p.now.Sub(t)) + " ago (" + p.clock(t) + ")"
 }
 
@@ -123,6 +126,8 @@ func span(d time.Duration) string {
 		d = 0
 	}
 	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	case d < time.Minute:
@@ -143,19 +148,15 @@ func names(list []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:maxNames], ", "), len(list)-maxNames)
 }
 
-// because says why a run is or was.
+// because says why a run is or was: its reasons, which name the keys.
 func because(reasons, keys []string) string {
-	text := strings.Join(reasons, ", ")
-	if len(keys) > 0 {
-		if text != "" {
-			text += ": "
-		}
-		text += names(keys)
+	if len(reasons) == 0 {
+		reasons = keys
 	}
-	if text == "" {
+	if len(reasons) == 0 {
 		return ""
 	}
-	return "; " + text
+	return "; " + names(reasons)
 }
 
 func mark(result string) string {

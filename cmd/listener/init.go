@@ -176,9 +176,9 @@ func (f initFlags) storeText() string {
 	case "local":
 		return text + "path = " + quote(s.Path) + "\n"
 	case "etcd":
-		return text + "\n[store.etcd]\nendpoints = " + quoteList(s.EndpointURLs()) + "\n"
+		return text + "\n[store.etcd]\nendpoints = " + quoteList(s.Etcd.EndpointURLs()) + "\n"
 	}
-	return text + "\n[store.nats]\nservers = " + quoteList(s.ServerURLs()) + "\n"
+	return text + "\n[store.nats]\nservers = " + quoteList(s.NATS.ServerURLs()) + "\n"
 }
 
 // quote writes a TOML basic string; JSON's escapes are a subset of TOML's.

@@ -111,7 +111,7 @@ func (a *app) onceDone(o outcome) error {
 	case o.NoStore:
 		return failed(exitUnreachable, "", "the store does not answer, and there is no replica")
 	case o.Held != "":
-		return failed(exitWaiting, "see `listener explain`, or try again later", "something is due, and the gate %s is closed", o.Held)
+		return failed(exitWaiting, "see `listener explain`, or try again later", "something is due, and held by %s", o.Held)
 	case len(o.Waiting) > 0:
 		return failed(exitWaiting, "see `listener check` and `listener resolve SERVICE`", "waiting for something that is not there: %s", list(o.Waiting))
 	}

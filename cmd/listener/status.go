@@ -98,7 +98,9 @@ func poll(ctx context.Context, c *api.Client, timeout time.Duration, done func(s
 }
 
 // timedOut: our own limit was reached, not the caller's.
-func timedOut(ctx context.Context, err error) bool { return err != nil && ctx.Err() == nil && isTimeout(err) }
+func timedOut(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() == nil && isTimeout(err)
+}
 
 // check is one line for a monitoring system.
 func (a *app) check(st status.Status) error {
