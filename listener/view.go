@@ -156,7 +156,7 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 		kv, ok := next[k]
 		if text, err := valueText(kv.Value); follow[k.key] && (!ok || err != nil || text != e.text) {
 			v.held[k] = at
-			e.rev = min(e.rev, at) // so that the same Reset is not a regression again
+			e.rev = min(e.rev, kv.Rev) // so that the same state is not a regression again
 			v.entries[k] = e
 		}
 	}
