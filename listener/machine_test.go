@@ -88,7 +88,8 @@ func (w *world) want(id string) (string, bool) {
 	vars := map[string]string{"LIT": fmt.Sprint(w.edits[id])}
 	for _, k := range keys {
 		if k == "P" {
-			if _, ok := w.want("s2"); !ok && w.env("s2") == "" || !w.there["s2"] {
+			kept := w.seen["s2"] != "" && !w.orphans // it succeeded once, and the agent remembers
+			if _, ok := w.want("s2"); !w.there["s2"] || !ok && !kept {
 				return "", false
 			}
 			vars["V_P"] = fmt.Sprintf("p-%d", w.edits["s2"])
