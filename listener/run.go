@@ -60,8 +60,13 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 // run are in between; only the success of their step ends that.
 func (a *Agent) markDirty(rs *runState) {
 	for _, p := range rs.Steps {
-		for id := range p.Services {
+		for id, c := range p.Services {
 			st := a.st.edit(id)
+			for _, path := range c.Files {
+				if !slices.Contains(st.Files, path) {
+					st.Files = append(st.Files, path)
+				}
+			}
 			if st.Dirty {
 				rs.Dirty = append(rs.Dirty, id)
 			}

@@ -2,9 +2,11 @@ package listener
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/store"
@@ -154,7 +156,7 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 		kv, ok := next[k]
 		if text, err := valueText(kv.Value); follow[k.key] && (!ok || err != nil || text != e.text) {
 			v.held[k] = at
-			e.rev = min(e.rev, at) // so that the same Reset is not a regression again
+			e.rev = min(e.rev, kv.Rev) // so that the same state is not a regression again
 			v.entries[k] = e
 		}
 	}
@@ -196,11 +198,15 @@ func (v *view) place(key string) (valueKey, bool) {
 }
 
 // valueText is a stored value as text: one trailing newline is stripped,
-// other newlines and NUL are refused, empty is a value.
+// other newlines and NUL are refused, and what is not UTF-8, since node.json
+// could not hold it; empty is a value.
 func valueText(b []byte) (string, error) {
 	b = bytes.TrimSuffix(b, []byte("\n"))
 	if i := bytes.IndexAny(b, "\n\x00"); i >= 0 {
 		return "", fmt.Errorf("the value has a newline or NUL at byte %d", i)
+	}
+	if !utf8.Valid(b) {
+		return "", errors.New("the value is not UTF-8")
 	}
 	return string(b), nil
 }

@@ -38,16 +38,16 @@ func (e *CheckError) Error() string {
 func (e *CheckError) Unwrap() error { return e.Err }
 
 // check runs f.Check on the candidate, with the agent's environment, and kills
-// all of it after CheckTimeout.
-func check(ctx context.Context, f File, candidate string) error {
-	ctx, cancel := context.WithTimeout(ctx, CheckTimeout)
+// all of it after limit.
+func check(ctx context.Context, limit time.Duration, f File, candidate string) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	argv := make([]string, len(f.Check))
 	for i, a := range f.Check {
 		argv[i] = strings.ReplaceAll(a, "{path}", candidate)
 	}
 	var out tail
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the operator's own setting
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -59,7 +59,7 @@ func check(ctx context.Context, f File, candidate string) error {
 	}
 	switch cause := ctx.Err(); {
 	case errors.Is(cause, context.DeadlineExceeded):
-		err = fmt.Errorf("no answer in %v: %w", CheckTimeout, cause)
+		err = fmt.Errorf("no answer in %v: %w", limit, cause)
 	case cause != nil:
 		err = cause
 	}

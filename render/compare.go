@@ -63,6 +63,8 @@ func compare(f File) (string, error) {
 		return Unreadable, err
 	case !info.Mode().IsRegular():
 		return Special, nil
+	case info.Size() != int64(len(f.Data)):
+		return Edited, nil
 	}
 	same, err := sameData(f)
 	switch {
@@ -95,12 +97,12 @@ func sameData(f File) (bool, error) {
 		return false, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil || info.Size() != int64(len(f.Data)) {
-		return false, err
+	data := make([]byte, len(f.Data)+1)
+	n, err := io.ReadFull(file, data)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
 	}
-	data, err := io.ReadAll(io.LimitReader(file, int64(len(f.Data))+1))
-	return bytes.Equal(data, f.Data), err
+	return bytes.Equal(data[:n], f.Data), err
 }
 
 // ErrNoOwner says that a user or group does not exist (yet).

@@ -70,7 +70,8 @@ func EnvPath(dir, id, format string) string {
 
 // sortVars returns a sorted copy and refuses what no format can hold.
 func sortVars(vars []Var) ([]Var, error) {
-	sorted := slices.SortedFunc(slices.Values(vars), func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
+	sorted := slices.Clone(vars)
+	slices.SortFunc(sorted, func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
 	for i, v := range sorted {
 		switch {
 		case !validName(v.Name):

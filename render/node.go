@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -35,8 +36,9 @@ type NodeService struct {
 // the first stays. It refuses what JSON cannot hold (text that is not UTF-8), an
 // id given twice, an Extra that is not JSON or called "environment", and what Env refuses.
 func NodeJSON(d NodeDoc) ([]byte, error) {
-	services := slices.SortedFunc(slices.Values(d.Services), func(a, b NodeService) int { return cmp.Compare(a.ID, b.ID) })
-	w := jsonWriter{b: make([]byte, 0, 512+256*len(services))}
+	services := slices.Clone(d.Services)
+	slices.SortFunc(services, func(a, b NodeService) int { return cmp.Compare(a.ID, b.ID) })
+	w := jsonWriter{b: make([]byte, 0, 1024*(1+len(services)))}
 	w.raw(`{"run_list": [`)
 	for i, item := range runList(services) {
 		w.comma(i, ", ")
@@ -46,7 +48,7 @@ func NodeJSON(d NodeDoc) ([]byte, error) {
 	for i, key := range slices.Sorted(maps.Keys(d.Datastores)) {
 		w.comma(i, ",")
 		w.raw("\n  ")
-		w.member(key, d.Datastores[key], "datastore "+key)
+		w.member(key, d.Datastores[key], "datastore ", key)
 	}
 	w.raw("}},\n \"listener\": {")
 	w.member("run_id", d.RunID, "run id")
@@ -95,20 +97,20 @@ func (w *jsonWriter) comma(i int, text string) {
 	}
 }
 
-// text writes a string; what names it in an error, which never holds the string.
-func (w *jsonWriter) text(s, what string) {
+// text writes a string; what, joined, names it in an error, which never holds the string.
+func (w *jsonWriter) text(s string, what ...string) {
 	b, err := jsontext.AppendQuote(w.b, s)
 	if err != nil {
-		w.fail(fmt.Errorf("%s: not UTF-8, which JSON requires", what))
+		w.fail(fmt.Errorf("%s: not UTF-8, which JSON requires", strings.Join(what, "")))
 		return
 	}
 	w.b = b
 }
 
-func (w *jsonWriter) member(name, value, what string) {
-	w.text(name, what)
+func (w *jsonWriter) member(name, value string, what ...string) {
+	w.text(name, what...)
 	w.raw(": ")
-	w.text(value, what)
+	w.text(value, what...)
 }
 
 func (w *jsonWriter) service(s NodeService) {
@@ -121,7 +123,7 @@ func (w *jsonWriter) service(s NodeService) {
 	w.raw(`: {"environment": {`)
 	for i, v := range vars {
 		w.comma(i, ", ")
-		w.member(v.Name, v.Value, "service "+s.ID+": variable "+v.Name)
+		w.member(v.Name, v.Value, "service ", s.ID, ": variable ", v.Name)
 	}
 	w.raw("}")
 	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {

@@ -69,7 +69,7 @@ func (s *Set) stage(ctx context.Context, files []File) error {
 		}
 	}
 	for _, c := range checks {
-		if err := check(ctx, c.file, c.temp.Name()); err != nil {
+		if err := check(ctx, CheckTimeout, c.file, c.temp.Name()); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *Set) create(f File) (*atomicfile.Temp, error) {
 	}
 	s.dirs = append(s.dirs, dir)
 	// Whatever the umask: services that are not root read here.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // a directory of environment files, each with its own mode
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("write %s: make its directory: %w", f.Path, err)
 	}
 	return atomicfile.Create(f.Path, f.Data, f.Mode, f.UID, f.GID)

@@ -40,5 +40,12 @@ func Clock() (Now, error) {
 // bootID reads random(4)'s id of this boot, once: it cannot change while we live.
 var bootID = sync.OnceValues(func() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b)), err
+	id := strings.TrimSpace(string(b))
+	if err == nil && !bootName(id) {
+		err = fmt.Errorf("%q is none", id)
+	}
+	if err != nil {
+		return "", err
+	}
+	return id, nil
 })

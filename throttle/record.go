@@ -85,7 +85,7 @@ func rebase(stamps []Stamp, now Now) []Stamp {
 	var past []Stamp
 	ahead := Stamp{Wall: now.Wall, Boot: now.Boot, Up: now.Up}
 	for _, s := range stamps {
-		age := ageOf(s, now)
+		age := s.Age(now)
 		if age < 0 {
 			if ahead.Kind != Auto {
 				ahead.Kind = s.Kind // one that takes a token outweighs the others
@@ -100,14 +100,6 @@ func rebase(stamps []Stamp, now Now) []Stamp {
 		past = append(past, ahead)
 	}
 	return past
-}
-
-// ageOf is negative for a stamp in the future.
-func ageOf(s Stamp, now Now) time.Duration {
-	if s.Boot == now.Boot && s.Boot != "" {
-		return now.Up - s.Up
-	}
-	return now.Wall.Sub(s.Wall)
 }
 
 // Use takes new settings, after a reload. They say which stamps Add keeps.
@@ -141,7 +133,7 @@ func (r *Record) Interval(s Settings, now Now) time.Duration {
 	if !ok {
 		return 0
 	}
-	return max(s.MinInterval-max(ageOf(last, now), 0), 0)
+	return max(s.MinInterval-max(last.Age(now), 0), 0)
 }
 
 // Bucket returns the time until the bucket has a token for an automatic run,

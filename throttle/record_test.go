@@ -3,6 +3,7 @@ package throttle
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func after(n Now, d time.Duration) Now { n.Wall, n.Up = n.Wall.Add(d), n.Up+d; r
 
 // reboot is after a boot that took d.
 func reboot(n Now, d time.Duration) Now {
-	return Now{Wall: n.Wall.Add(d), Boot: n.Boot + "'", Up: min(d, 20*time.Second)}
+	return Now{Wall: n.Wall.Add(d), Boot: "boot-" + strconv.FormatInt(n.Wall.UnixNano(), 36), Up: min(d, 20*time.Second)}
 }
 
 func tempFile(t *testing.T, text string) string {

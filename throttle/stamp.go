@@ -12,6 +12,7 @@ import (
 // Kind says why a run started.
 type Kind string
 
+// The kinds of runs.
 const (
 	Auto   Kind = "auto"   // something was due; takes a token
 	Retry  Kind = "retry"  // a failed step again
@@ -26,6 +27,15 @@ type Stamp struct {
 	// earlier boot, which Open counts on from this one's start.
 	Up   time.Duration
 	Kind Kind
+}
+
+// Age is how long ago s was: by Up within a boot, by Wall across boots and where
+// the boot is unknown. It is negative for a stamp in the future.
+func (s Stamp) Age(now Now) time.Duration {
+	if s.Boot == now.Boot && s.Boot != "" {
+		return now.Up - s.Up
+	}
+	return now.Wall.Sub(s.Wall)
 }
 
 // unknownBoot stands for an empty boot id in the file.
