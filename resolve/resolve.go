@@ -15,7 +15,7 @@ import (
 // Rank is which source a value came from; lower wins, None has no value.
 type Rank uint8
 
-// The ranks in the order of DESIGN §5.
+// The ranks, the first present wins.
 const (
 	None          Rank = iota
 	RegionValue        // operator value for the own region
