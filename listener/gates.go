@@ -116,7 +116,7 @@ func gateBackoff(a *Agent, w *work, _ throttle.Kind, now throttle.Now) gate {
 	g.wait = w.heldUntil[nodeStep]
 	if g.wait == 0 {
 		for _, id := range w.own {
-			if d := w.heldUntil[id]; g.wait == 0 || d < g.wait {
+			if d := w.heldUntil[id]; a.st.Failures[id] != nil && (g.wait == 0 || d < g.wait) {
 				g.wait, step = d, id
 			}
 		}
