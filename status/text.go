@@ -66,7 +66,10 @@ func (p *page) store(s Store) string {
 			text += ", " + s.ReplicaAge + " old"
 		}
 	default:
-		text += ", UNREACHABLE since " + p.when(s.Since) + "; the last picture is kept"
+		text += ", UNREACHABLE since " + p.when(s.Since)
+		if s.Revision > 0 {
+			text += "; the last picture is kept"
+		}
 	}
 	if s.Error != "" {
 		text += ": " + s.Error
