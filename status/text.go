@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -83,10 +84,8 @@ func (p *page) running(s Status) {
 		return
 	}
 	text := r.ID + ", " + r.Kind + ", started " + p.ago(r.Started)
-	for _, step := range r.Steps {
-		if step.Result == "" && !step.Started.IsZero() {
-			text += ", in step " + step.Name
-		}
+	if i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.Result == "" && !s.Started.IsZero() }); i >= 0 {
+		text += ", in step " + r.Steps[i].Name
 	}
 	p.row("running", "%s%s", text, because(r.Reasons, r.Keys))
 }

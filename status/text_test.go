@@ -29,8 +29,10 @@ func busy() Status {
 		On: true, Store: Store{Kind: "etcd", State: "unreachable", Since: at(11, 0, 0), Revision: 7, Error: "connection refused"},
 		Pending: &Pending{Since: at(11, 59, 50), Kind: "retry", Keys: []string{"A"}, Services: []string{"api"}, Gate: "back-off", Why: "step node failed", Until: at(12, 0, 8)},
 		LastRun: run,
-		Failures: []Failure{{Step: "node", Run: run.ID, Count: 3, At: at(11, 58, 2), Text: "exit code 1 after 2.1s", NextTry: at(12, 0, 8),
-			LastTail: []string{"one", "two", "three", "\x1b[31mfour\x1b[0m"}}},
+		Failures: []Failure{{
+			Step: "node", Run: run.ID, Count: 3, At: at(11, 58, 2), Text: "exit code 1 after 2.1s", NextTry: at(12, 0, 8),
+			LastTail: []string{"one", "two", "three", "\x1b[31mfour\x1b[0m"},
+		}},
 		Conditions: []Condition{{Name: "degraded", Severity: "warning", Service: "api", Key: "A", Since: at(11, 48, 0), Text: "api: A is last known good, 12 min old"}},
 		Services:   []Service{{ID: "api", State: "ready", Due: true, Applied: at(10, 0, 0)}, {ID: "web", State: "waiting", Waiting: []string{"WEB_URL"}}},
 	}
