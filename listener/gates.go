@@ -23,7 +23,7 @@ type gate struct {
 // gateCheck looks at one gate; it is called again just before the fork.
 type gateCheck func(a *Agent, w *work, kind throttle.Kind, now throttle.Now) gate
 
-// gateOrder is the order of DESIGN §6. The last gate, "still due?", is that
+// gateOrder is the order in which gates are looked at. The last gate, "still due?", is that
 // the work is read anew at each look.
 var gateOrder = [...]gateCheck{gateOn, gateSettled, gateInterval, gateBucket, gateBackoff, gateSplay, gateForeign, gateLock}
 

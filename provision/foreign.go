@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,32 +26,54 @@ type fileLock struct {
 
 // presets are the lock files of known provisioners at their default places.
 var presets = map[string][]string{
-	"chef": {
-		// Chef::RunLock: file_cache_path/chef-client-running.pid.
+	"chef": { // Chef::RunLock: file_cache_path/chef-client-running.pid
 		"/var/chef/cache/chef-client-running.pid",
 		"/var/cache/chef/chef-client-running.pid",
-		"/var/chef-solo/chef-client-running.pid",
-		"/var/cinc/cache/cinc-client-running.pid",
-		"/var/cinc/cache/chef-client-running.pid",
 		"/root/.chef/local-mode-cache/cache/chef-client-running.pid",
+		"/var/cinc/cache/cinc-client-running.pid",
+		"/var/cache/cinc/cinc-client-running.pid",
 		"/root/.cinc/local-mode-cache/cache/cinc-client-running.pid",
 	},
-	"puppet": {
-		// Puppet's statedir/agent_catalog_run.lock; agent_disabled.lock beside
-		// it says that runs are disabled, not that one is going on.
+	"puppet": { // Puppet's statedir
 		"/opt/puppetlabs/puppet/cache/state/agent_catalog_run.lock",
 		"/var/cache/puppet/state/agent_catalog_run.lock",
 		"/var/lib/puppet/state/agent_catalog_run.lock",
 	},
 }
 
+// lockRule says what of a file counts, by its name: each tool has its own way.
+type lockRule struct {
+	lock    bool   // a lock held on it
+	pid     bool   // a living process whose number it holds …
+	command string // … and whose arguments hold this; "": that began before the file was written
+}
+
+func ruleOf(path string) lockRule {
+	name := filepath.Base(path)
+	switch {
+	case strings.HasSuffix(name, "-client-running.pid"):
+		// Chef never removes the file, and a daemon's number stays in it
+		// between its runs: only the flock counts.
+		return lockRule{lock: true}
+	case name == "agent_catalog_run.lock":
+		// Puppet itself takes the lock for stale unless a puppet has that number.
+		return lockRule{lock: true, pid: true, command: "puppet"}
+	case name == "agent_disabled.lock":
+		// Says that runs are disabled, not that one is going on.
+		return lockRule{}
+	}
+	return lockRule{lock: true, pid: true}
+}
+
 // ForeignBusy reports whether a provisioner that is not ours is running: who
 // names it and its lock file, "" when all are free. locks are lock files set by
-// the operator; preset "chef" or "puppet" adds the default ones, "" none. A file
-// is busy when a process holds a lock on it (flock or fcntl), or when it holds
-// the number of a living process that began before the file was written; with
-// preset puppet that process must be a puppet. Nothing is locked by asking. An
-// unreadable file is an error, and the others are still looked at.
+// the operator; preset "chef" or "puppet" adds the default ones, "" none.
+//
+// A file is busy when a process holds a lock on it (flock or fcntl), or when it
+// holds the number of a living process that began before the file was written.
+// Chef's and puppet's files are known by name: of the first only the lock
+// counts, of the second a process must be a puppet. Nothing is locked by
+// asking. A file that cannot be read is an error; the others are still looked at.
 func ForeignBusy(locks []string, preset string) (who string, err error) {
 	known, ok := presets[preset]
 	if preset != "" && !ok {
@@ -58,37 +82,30 @@ func ForeignBusy(locks []string, preset string) (who string, err error) {
 	var held []fileLock
 	var errs []error
 	read := false
-	look := func(path, command string) {
+	for _, path := range slices.Concat(known, locks) {
 		st, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) || who != "" {
-			return
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
 		if err == nil && !read {
 			read = true
 			held, err = readLocks()
 		}
 		if err == nil {
-			who, err = holder(path, st, held, command)
+			who, err = holder(path, st, held, ruleOf(path))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("provision: look at the lock file %s: %w", path, err))
 		}
+		if who != "" {
+			return who, nil
+		}
 	}
-	command := ""
-	if preset == "puppet" {
-		command = preset
-	}
-	for _, path := range known {
-		look(path, command)
-	}
-	for _, path := range locks {
-		look(path, "")
-	}
-	return who, errors.Join(errs...)
+	return "", errors.Join(errs...)
 }
 
 // holder says who holds path, "" nobody.
-func holder(path string, st fs.FileInfo, held []fileLock, command string) (string, error) {
+func holder(path string, st fs.FileInfo, held []fileLock, rule lockRule) (string, error) {
 	if !st.Mode().IsRegular() {
 		return "", errors.New("not a regular file")
 	}
@@ -96,21 +113,32 @@ func holder(path string, st fs.FileInfo, held []fileLock, command string) (strin
 	if err != nil {
 		return "", err
 	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		for _, l := range held {
-			dev := uint64(sys.Dev)
-			sameDev := l.major == (dev>>8)&0xfff|(dev>>32)&^0xfff && l.minor == dev&0xff|(dev>>12)&^0xff
-			// On btrfs and overlayfs stat shows another device than
-			// /proc/locks: there the process number in the file must agree.
-			if l.inode == sys.Ino && (sameDev || (pid > 0 && l.pid == pid)) {
-				return fmt.Sprintf("%s (lock %s)", processName(l.pid), path), nil
-			}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	for _, l := range held {
+		if rule.lock && ok && l.on(sys, pid) {
+			return fmt.Sprintf("%s (lock %s)", processName(l.pid), path), nil
 		}
 	}
-	if pid <= 0 || !livesSince(pid, st.ModTime()) || !strings.Contains(commandLine(pid), command) {
+	if !rule.pid || pid <= 0 {
+		return "", nil
+	}
+	p, err := supervisor.ReadProc(pid)
+	if err != nil || !p.Alive() {
+		return "", nil // it ended, maybe just now
+	}
+	if rule.command == "" && !beganBefore(p, st.ModTime()) || !strings.Contains(commandLine(pid), rule.command) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s (pid file %s)", processName(pid), path), nil
+}
+
+// on reports whether the lock is one on this file, in which pid stands.
+func (l fileLock) on(st *syscall.Stat_t, pid int) bool {
+	dev := uint64(st.Dev) // see makedev(3)
+	major, minor := dev>>8&0xfff|dev>>32&0xfffff000, dev&0xff|dev>>12&0xffffff00
+	// On btrfs and overlayfs stat shows another device than /proc/locks: there
+	// the number in the file must agree.
+	return l.inode == st.Ino && (l.major == major && l.minor == minor || l.pid == pid)
 }
 
 // readLocks reads the locks held on this machine, as far as this process id
@@ -160,20 +188,16 @@ func pidIn(path string) (int, error) {
 	return pid, nil
 }
 
-// livesSince reports whether the process lives and began before the file was
-// written; one that began later has been given the number of a dead one.
-func livesSince(pid int, written time.Time) bool {
-	p, err := supervisor.ReadProc(pid)
-	if err != nil || !p.Alive() {
-		return false
-	}
+// beganBefore reports whether p began before its number was written into a
+// file; one that began later has been given the number of a dead process.
+func beganBefore(p supervisor.Proc, written time.Time) bool {
 	up, err := uptime()
 	if err != nil {
 		return true
 	}
-	const ticks = 100 // USER_HZ, part of Linux' interface on all its machines
+	const ticks = 100         // USER_HZ, part of Linux' interface on all its machines
+	const slack = time.Second // of ticks and time stamps
 	age := up - time.Duration(p.Start)*(time.Second/ticks)
-	const slack = 2 * time.Second // of ticks and time stamps
 	return time.Since(written) <= age+slack
 }
 

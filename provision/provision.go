@@ -109,12 +109,12 @@ func (p *Provisioner) Run(ctx context.Context, job Job) (Result, error) {
 	if err := writeNew(path, data); err != nil {
 		return Result{}, fmt.Errorf("provision: write the job: %w", err)
 	}
-	h, err := p.hand(ref, path)
+	h, messages, err := p.hand(ref, path)
 	if err != nil {
 		_ = os.Remove(path)
 		return Result{}, err
 	}
-	return p.follow(ctx, h, ref, job.KillAfter)
+	return p.follow(ctx, h, messages, ref, job.KillAfter)
 }
 
 // refuse looks for steps without a result: they may still run.
@@ -135,7 +135,7 @@ func (p *Provisioner) refuse(own Ref) error {
 }
 
 // follow waits for what the supervisor says until the result is there.
-func (p *Provisioner) follow(ctx context.Context, h *handle, ref Ref, killAfter time.Duration) (Result, error) {
+func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan message, ref Ref, killAfter time.Duration) (Result, error) {
 	path := supervisor.JobPath(p.o.RunDir, ref.Run, ref.Step)
 	for {
 		var m message
@@ -143,7 +143,7 @@ func (p *Provisioner) follow(ctx context.Context, h *handle, ref Ref, killAfter 
 		select {
 		case <-ctx.Done():
 			return Result{}, ctx.Err()
-		case m, open = <-h.messages:
+		case m, open = <-messages:
 		}
 		if !open {
 			return p.ended(ctx, h, ref, killAfter)

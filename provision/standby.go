@@ -19,7 +19,8 @@ type handle struct {
 	jobs *os.File
 	// status is the reading end of its output; watch owns it but for Close.
 	status *os.File
-	// messages is closed when the supervisor has ended, or at Close.
+	// messages are those of the present job; guarded by Provisioner.mu. Closed
+	// when the supervisor has ended, or at Close.
 	messages chan message
 	// said collects lines that are no messages, such as a panic, at most 2 KiB;
 	// written by watch before it closes messages.
@@ -51,6 +52,32 @@ func (p *Provisioner) Warm() {
 	})
 }
 
+// pass gives a message to whom follows the job, and makes a supervisor whose
+// step has ended without a trace the standby.
+func (p *Provisioner) pass(h *handle, m message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h.messages <- m // never blocks: there are three in a job at most
+	if m.word != supervisor.Recorded || m.rest != supervisor.AsStandby {
+		return
+	}
+	p.forgetLocked(h)
+	// After a cancel a late signal might hit the next step.
+	if p.standby == nil && !p.closed && !h.cancelled {
+		p.standby = h
+		return
+	}
+	_ = h.jobs.Close()
+}
+
+func (p *Provisioner) forgetLocked(h *handle) {
+	for ref, r := range p.running {
+		if r == h {
+			delete(p.running, ref)
+		}
+	}
+}
+
 // Close ends the standby and stops following running steps; these go on. A Run
 // that is waiting returns ErrClosed. It blocks until all goroutines have ended.
 func (p *Provisioner) Close() error {
@@ -69,12 +96,12 @@ func (p *Provisioner) Close() error {
 	return nil
 }
 
-// hand gives the job at path to a supervisor.
-func (p *Provisioner) hand(ref Ref, path string) (*handle, error) {
+// hand gives the job at path to a supervisor and returns the messages of that job.
+func (p *Provisioner) hand(ref Ref, path string) (*handle, <-chan message, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	var err error
 	for range 2 { // the standby may have been killed just now
@@ -82,16 +109,18 @@ func (p *Provisioner) hand(ref Ref, path string) (*handle, error) {
 		p.standby = nil
 		if h == nil {
 			if h, err = p.startLocked(); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
+		messages := make(chan message, 8)
+		h.messages = messages
 		if _, err = h.jobs.WriteString(path + "\n"); err == nil {
 			p.running[ref] = h
-			return h, nil
+			return h, messages, nil
 		}
 		_ = h.jobs.Close()
 	}
-	return nil, fmt.Errorf("provision: hand over the job: %w", err)
+	return nil, nil, fmt.Errorf("provision: hand over the job: %w", err)
 }
 
 // startLocked starts a standby: nothing in its arguments or environment, in a
@@ -134,7 +163,7 @@ func (p *Provisioner) watch(h *handle) {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		switch w := supervisor.Word(word); w {
 		case supervisor.Started, supervisor.Recorded, supervisor.Unrecorded, supervisor.Busy, supervisor.Gone:
-			h.messages <- message{w, rest} // never blocks: a supervisor sends three at most
+			p.pass(h, message{w, rest})
 		default:
 			if said.Len() < 2<<10 {
 				said.WriteString(lines.Text() + "\n")
@@ -147,11 +176,7 @@ func (p *Provisioner) watch(h *handle) {
 	if p.standby == h {
 		p.standby = nil
 	}
-	for ref, r := range p.running {
-		if r == h {
-			delete(p.running, ref)
-		}
-	}
+	p.forgetLocked(h)
 	p.mu.Unlock()
 	_ = h.jobs.Close()
 	_ = h.status.Close()
@@ -161,5 +186,7 @@ func (p *Provisioner) watch(h *handle) {
 		_, _ = h.proc.Wait()
 	}
 	h.said = strings.TrimSpace(said.String())
+	p.mu.Lock()
 	close(h.messages)
+	p.mu.Unlock()
 }

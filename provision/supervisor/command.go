@@ -17,6 +17,8 @@ type command struct {
 	log *Log
 	// eof is closed when nothing holds the output pipe any more; nil: never started.
 	eof chan struct{}
+	// childless is closed when no child is left, so that none can come any more.
+	childless chan struct{}
 	// exited gets the status of the main process.
 	exited chan syscall.WaitStatus
 }
@@ -42,7 +44,7 @@ func (c *command) run() (res Result) {
 	}
 	tell(Started, strconv.Itoa(main))
 	c.exited = make(chan syscall.WaitStatus, 1)
-	c.eof = make(chan struct{})
+	c.eof, c.childless = make(chan struct{}), make(chan struct{})
 	c.log = NewLog(LogPath(c.job.StateDir, c.job.Run))
 	go c.reap(main)
 	go c.copy(out)
@@ -96,6 +98,7 @@ func (c *command) end(main int) syscall.WaitStatus {
 
 // reap collects the main process and every orphan that became our child.
 func (c *command) reap(main int) {
+	defer close(c.childless)
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, 0, nil)

@@ -17,7 +17,7 @@ type startError struct {
 // start forks and executes the command and returns its pid and the reading end
 // of its output. The command gets a session and process group of its own.
 func (c *command) start() (pid int, out *os.File, failed *startError) {
-	argv, env := c.job.strings(c.job.Argv), c.job.strings(c.job.Env)
+	argv, env := c.job.Argv, c.job.Env
 	dir := c.job.Dir
 	if dir == "" {
 		dir = "/"

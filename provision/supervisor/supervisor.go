@@ -12,6 +12,10 @@
 // one file write, one pipe write and one fork; that keeps process start and
 // package initialisation off the path between an event and the command.
 //
+// A step that leaves nothing behind, neither a child nor a holder of its output
+// pipe, makes its supervisor a standby again. All others end with their step's
+// last daemon.
+//
 // On standard output it tells the agent, line by line, what happened (see
 // Word). The lines are a convenience: what counts is the result file.
 package supervisor
@@ -38,7 +42,8 @@ type Word string
 const (
 	// Started: the command runs; the process id follows.
 	Started Word = "started"
-	// Recorded: the result file is there and the lock is free.
+	// Recorded: the result file is there and the lock is free. AsStandby follows
+	// when the supervisor takes the next job.
 	Recorded Word = "recorded"
 	// Unrecorded: the result, which follows as JSON, cannot be written (disk
 	// full). The supervisor holds the lock and tries on until it can, or until
@@ -50,6 +55,9 @@ const (
 	// follows); nothing was started.
 	Gone Word = "gone"
 )
+
+// AsStandby follows Recorded from a supervisor that is a standby again.
+const AsStandby = "standby"
 
 const (
 	// LockWait bounds the wait for the lock: another supervisor may be about to end.
@@ -75,8 +83,10 @@ const (
 type supervisor struct {
 	null  int // /dev/null, opened ahead of need
 	phase atomic.Int32
-	// cancel is closed by the first SIGTERM or SIGINT of a step.
-	cancel chan struct{}
+	// cancel is closed by the first SIGTERM or SIGINT of a step; the supervisor
+	// then takes no other.
+	cancel    chan struct{}
+	cancelled atomic.Bool
 }
 
 // supervise is the whole program; it returns the exit code, which nobody needs:
@@ -89,14 +99,19 @@ func supervise(args []string) int {
 	}
 	if len(args) > 0 {
 		s.phase.Store(phaseStep)
-		return s.step(args[0])
+		_, code := s.step(args[0], false)
+		return code
 	}
 	warmUp()
-	path, ok := readLine(syscall.Stdin)
-	if !ok || !s.phase.CompareAndSwap(phaseStandby, phaseStep) {
-		return 0
+	for {
+		path, ok := readLine(syscall.Stdin)
+		if !ok || !s.phase.CompareAndSwap(phaseStandby, phaseStep) {
+			return 0
+		}
+		if again, code := s.step(path, true); !again {
+			return code
+		}
 	}
-	return s.step(path)
 }
 
 func newSupervisor() (*supervisor, error) {
@@ -121,7 +136,6 @@ func newSupervisor() (*supervisor, error) {
 }
 
 func (s *supervisor) watchSignals(signals <-chan os.Signal) {
-	cancelled := false
 	for sig := range signals {
 		if sig != syscall.SIGTERM && sig != syscall.SIGINT {
 			continue
@@ -129,15 +143,14 @@ func (s *supervisor) watchSignals(signals <-chan os.Signal) {
 		if s.phase.CompareAndSwap(phaseStandby, phaseEnding) {
 			os.Exit(0)
 		}
-		if !cancelled {
-			cancelled = true
+		if s.cancelled.CompareAndSwap(false, true) {
 			close(s.cancel)
 		}
 	}
 }
 
-// warmUp runs the code of the critical path once, so that its pages and the
-// JSON type caches are there when the job comes.
+// warmUp runs the code of the critical path once, so that its pages
+// are there when the job comes.
 func warmUp() {
 	j := Job{Run: "r", Step: "s", Argv: []string{"/bin/true"}, Env: []string{"A=b"}, Dir: "/"}
 	if data, err := EncodeJob(j, "/", "/"); err == nil {
@@ -171,41 +184,63 @@ func tell(w Word, rest string) {
 	_, _ = syscall.Write(syscall.Stdout, []byte(string(w)+" "+rest+"\n"))
 }
 
-// step carries out one job, from the lock to the end of its last reader's duty.
-func (s *supervisor) step(path string) int {
+// step carries out one job, from the lock to the end of its duty as reader.
+// again: reuse was asked for, and the supervisor is a standby now.
+func (s *supervisor) step(path string, reuse bool) (again bool, code int) {
 	job, err := readJob(path)
 	if err != nil {
 		tell(Gone, err.Error())
-		return 1
+		return false, 1
 	}
 	ctx, stop := context.WithTimeout(context.Background(), LockWait)
 	lock, err := Acquire(ctx, job.StateDir)
 	stop()
 	if err != nil {
 		tell(Busy, err.Error())
-		return 1
+		return false, 1
 	}
 	// Only now, holding the lock, is it certain that nobody has run the job or
 	// given it up, and that nobody will while we run it.
 	if _, err := os.Lstat(ResultPath(job.RunDir, job.Run, job.Step)); err == nil {
 		lock.Release()
 		tell(Recorded, "")
-		return 0
+		return false, 0
 	}
 	if _, err := os.Lstat(path); err != nil {
 		lock.Release()
 		tell(Gone, err.Error())
-		return 1
+		return false, 1
 	}
 	c := &command{job: job, null: s.null, cancel: s.cancel}
-	res := c.run()
-	code := record(job, res)
+	recorded := record(job, c.run())
 	lock.Release()
-	if code == 0 {
-		tell(Recorded, "")
+	if !recorded {
+		c.linger()
+		return false, 1
 	}
+	if reuse && c.leftNothing() && !s.cancelled.Load() {
+		s.phase.Store(phaseStandby)
+		tell(Recorded, AsStandby)
+		return true, 0
+	}
+	tell(Recorded, "")
 	c.linger()
-	return code
+	return false, 0
+}
+
+// leftNothing reports whether no child and no holder of the output pipe is left.
+func (c *command) leftNothing() bool {
+	if c.eof == nil { // never started
+		return true
+	}
+	for _, over := range []chan struct{}{c.eof, c.childless} {
+		select {
+		case <-over:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // linger stays the reader of the pipe for daemons that the command started,
@@ -225,12 +260,12 @@ func (c *command) linger() {
 }
 
 // record writes the result. On a full disk it tells the agent and tries on
-// until it succeeds (0) or the agent has taken the job away (1).
-func record(job *wireJob, res Result) int {
+// until it succeeds or the agent has taken the job away (false).
+func record(job *wireJob, res Result) bool {
 	path := JobPath(job.RunDir, job.Run, job.Step)
 	err := WriteResult(job.RunDir, res)
 	if err == nil {
-		return 0
+		return true
 	}
 	res.Unrecorded = err.Error()
 	tell(Unrecorded, string(encodeResult(res)))
@@ -238,10 +273,10 @@ func record(job *wireJob, res Result) int {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		time.Sleep(pause)
 		if _, err := os.Lstat(path); os.IsNotExist(err) {
-			return 1
+			return false
 		}
 		if WriteResult(job.RunDir, res) == nil {
-			return 0
+			return true
 		}
 	}
 }

@@ -76,6 +76,9 @@ func (s *Store) write(fn func(*bolt.Tx, *change) error) (uint64, error) {
 	c := change{rev: s.rev + 1}
 	var refused error
 	err := s.file.update(func(tx *bolt.Tx) error {
+		if readRev(tx) != s.rev {
+			return errReplaced
+		}
 		if refused = fn(tx, &c); refused != nil {
 			return refused
 		}
@@ -87,6 +90,7 @@ func (s *Store) write(fn func(*bolt.Tx, *change) error) (uint64, error) {
 	})
 	switch {
 	case err == nil:
+		s.durable()
 		s.publish(c)
 		return c.rev, nil
 	case errors.Is(refused, errUnchanged):

@@ -159,7 +159,8 @@ func verify(tx *bolt.Tx) error {
 		}
 	}
 	if f := string(tx.Bucket(bucketMeta).Get(keyFormat)); f != format {
-		return &Error{Path: path, Err: fmt.Errorf("%w: format %q, want %q", ErrCorrupt, f, format), Hint: "was it written by a newer listener?"}
+		// Not damage: whoever can read it must find it where it is.
+		return &Error{Path: path, Err: fmt.Errorf("%w: format %q, want %q", store.ErrUnavailable, f, format), Hint: "was it written by a newer listener?"}
 	}
 	rev := readRev(tx)
 	if rev < firstRev {
@@ -242,8 +243,9 @@ func (f *file) close() {
 		return
 	}
 	if f.os != nil {
-		// The mapping of a broken file is left behind: bbolt's own Close
-		// could wait for ever.
+		// The mapping of a broken file is left behind, since bbolt's own
+		// Close could wait for ever. It would keep the lock.
+		_ = syscall.Flock(int(f.os.Fd()), syscall.LOCK_UN)
 		_ = f.os.Close()
 	}
 }

@@ -24,7 +24,8 @@ type Options struct {
 	// file. Default 1 s; negative: not at all.
 	Timeout time.Duration
 	// CheckEvery is how often a store with watches looks whether somebody
-	// replaced or changed its file; any operation looks as well. Default 20 s.
+	// replaced or changed its file; any operation looks as well. Also how long
+	// to wait when sessions could not be expired. Default 20 s.
 	CheckEvery time.Duration
 	// NoSync leaves out fsync: a power loss may destroy the file. For tests.
 	NoSync bool
@@ -55,6 +56,8 @@ type Store struct {
 	sessions map[sessionID]*session
 	checking *time.Timer // runs check; nil without feeds
 	expiring *time.Timer // runs expire; nil without orphaned sessions
+
+	durable func() // called when a commit is on disk; for benchmarks
 }
 
 var _ store.Store = (*Store)(nil)
@@ -63,43 +66,44 @@ var _ store.Store = (*Store)(nil)
 // another process has it open, ErrCorrupt when it is damaged, else
 // store.ErrUnavailable.
 func Open(o Options) (*Store, error) {
-	o.Timeout = timeoutOr(o.Timeout, time.Second)
-	if o.CheckEvery <= 0 {
-		o.CheckEvery = 20 * time.Second
-	}
-	f, err := openFile(o)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{
-		opts:     o,
-		closed:   make(chan struct{}),
-		writing:  make(chan struct{}, 1),
-		file:     f,
-		feeds:    make(map[*feed.Feed]struct{}),
-		sessions: make(map[sessionID]*session),
-	}
-	if err := s.load(f); err != nil {
-		f.close()
+	s := newStore(o)
+	if err := s.renew(nil); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// OpenOrReset opens the file, and when it is damaged moves it aside to
-// PATH.corrupt-N and starts an empty one. moved is the new name of the
-// damaged file, "" if there was none.
+// OpenOrReset is Open for an agent, which must run whatever the file is like.
+// A damaged file is moved aside to PATH.corrupt-N, and an empty store started;
+// moved is its new name, "" if there was none. s is never nil: with an error
+// it is a store that is away, and tries again at each operation and, while
+// there are watches, each CheckEvery.
 func OpenOrReset(o Options) (s *Store, moved string, err error) {
-	s, err = Open(o)
+	s = newStore(o)
+	err = s.renew(nil)
 	if !errors.Is(err, ErrCorrupt) {
 		return s, "", err
 	}
 	moved, moveErr := moveAside(o.Path)
 	if moveErr != nil {
-		return nil, "", errors.Join(err, moveErr)
+		return s, "", errors.Join(err, moveErr)
 	}
-	s, err = Open(o)
-	return s, moved, err
+	return s, moved, s.renew(err)
+}
+
+func newStore(o Options) *Store {
+	o.Timeout = timeoutOr(o.Timeout, time.Second)
+	if o.CheckEvery <= 0 {
+		o.CheckEvery = 20 * time.Second
+	}
+	return &Store{
+		opts:     o,
+		closed:   make(chan struct{}),
+		writing:  make(chan struct{}, 1),
+		feeds:    make(map[*feed.Feed]struct{}),
+		sessions: make(map[sessionID]*session),
+		durable:  func() {},
+	}
 }
 
 func moveAside(path string) (moved string, err error) {

@@ -61,16 +61,3 @@ func harness(t *testing.T) *storetest.Harness {
 }
 
 func TestContract(t *testing.T) { storetest.Run(t, harness) }
-
-// The same with the other way of putting a file back.
-func TestContractRename(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) *storetest.Harness {
-		h := harness(t)
-		path := h.Store.(*Store).opts.Path
-		h.Snapshot = func(t *testing.T) func(*testing.T) {
-			cp(t, path, path+".backup")
-			return func(t *testing.T) { must(t, os.Rename(path+".backup", path)) }
-		}
-		return h
-	})
-}

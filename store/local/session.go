@@ -14,10 +14,6 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// expiryRetry is how long keys of a dead session stay when the file could
-// not be written; then it is tried again.
-const expiryRetry = 5 * time.Second
-
 // session is one session of the store. A holder lives in the process that
 // has the file open, so a held one needs no refreshing: it dies with us.
 type session struct {
@@ -203,7 +199,8 @@ func (s *Store) scheduleLocked() {
 	}
 }
 
-// expire ends the sessions whose time is up.
+// expire ends the sessions whose time is up. Where the file cannot be written
+// their keys stay until it can.
 func (s *Store) expire() {
 	if s.lock(context.Background()) != nil {
 		return
@@ -220,7 +217,7 @@ func (s *Store) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if stop(&s.expiring); !s.ended {
-		s.expiring = time.AfterFunc(expiryRetry, s.expire)
+		s.expiring = time.AfterFunc(s.opts.CheckEvery, s.expire)
 	}
 }
 

@@ -98,7 +98,9 @@ func (s *Store) check() {
 		return
 	}
 	defer s.unlock()
-	_ = s.renewIfReplaced() // the watches were told
+	if s.renewIfReplaced() == nil { // else the watches were told
+		_ = s.sameRevision()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.checking != nil {
@@ -170,18 +172,28 @@ func (s *Store) allFeeds() []*feed.Feed {
 	return all
 }
 
-// failed makes the error of a write that the file system refused. bbolt has
-// rolled it back; where it could not, or the change is in the file although
-// its sync failed, the file is opened again. The caller has the token.
+// failed makes the error of a write that the file system refused, or that
+// found another revision than expected. bbolt has rolled it back; where it
+// could not, or the change is in the file although its sync failed, the file
+// is opened again. The caller has the token.
 func (s *Store) failed(cause error) error {
 	cause = unavailable(s.opts.Path, cause)
+	return errors.Join(cause, s.sameRevision())
+}
+
+// sameRevision opens the file again if it is not at the revision of our last
+// write: the time of a file is not exact enough to show every change.
+func (s *Store) sameRevision() error {
 	var rev uint64
 	err := s.file.view(func(tx *bolt.Tx) error {
 		rev = readRev(tx)
 		return nil
 	})
-	if err != nil || rev != s.rev {
-		return errors.Join(cause, s.renew(cause))
+	if err == nil && rev == s.rev {
+		return nil
 	}
-	return cause
+	if err == nil {
+		err = unavailable(s.opts.Path, errReplaced)
+	}
+	return s.renew(err)
 }

@@ -86,13 +86,17 @@ func (m *Memory) Snapshot() (setBack func()) {
 	}
 }
 
-// SetRevision makes rev the store's revision, higher or lower, and leaves the
-// keys as they are; all watches see a Reset.
+// SetRevision makes rev the store's revision, higher or lower; all watches
+// see a Reset. Keys stay; revisions of keys that would be higher become rev.
 func (m *Memory) SetRevision(rev uint64) {
 	s := m.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.data.rev = rev
+	for key, e := range s.data.keys {
+		e.Rev, e.Created = min(e.Rev, rev), min(e.Created, rev)
+		s.data.keys[key] = e
+	}
 	s.resetLocked(errOtherData)
 }
 

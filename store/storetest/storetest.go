@@ -30,7 +30,7 @@ type Harness struct {
 	Bursts int
 
 	// Reopen closes Store and opens it again, as a process that was started
-	// anew would. Other must not be Store's only rival for it.
+	// anew would.
 	Reopen func(t *testing.T) store.Store
 	// Cut cuts the link of Store to its server, Heal mends it. Both or none.
 	Cut, Heal func(t *testing.T)

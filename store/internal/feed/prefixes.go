@@ -36,8 +36,8 @@ func NewPrefixes(prefixes []string) Prefixes {
 // after the other is sorted by key and has no key twice.
 func (p Prefixes) Sorted() []string { return p.sorted }
 
-// Match says whether key is under one of the prefixes. Its cost depends on
-// the depth of the key, not on the number of prefixes.
+// Match says whether a well-formed key is under one of the prefixes. Its cost
+// depends on the depth of the key, not on the number of prefixes.
 func (p Prefixes) Match(key string) bool {
 	_, exact := p.set[key]
 	return exact || p.covered(key)
