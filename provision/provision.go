@@ -61,6 +61,7 @@ type Provisioner struct {
 
 	mu      sync.Mutex // guards following; held while a standby starts
 	standby *handle
+	warming bool // a goroutine is about to start the standby
 	running map[Ref]*handle
 	closed  bool
 	handles map[*handle]bool // all that are watched
