@@ -19,7 +19,7 @@ const forcedManual = "provision"
 // request says even if off.
 func (a *Agent) Provision(ctx context.Context, r api.ProvisionRequest) (q status.Queued, err error) {
 	doErr := a.do(ctx, func() {
-		if a.off.holds(laneProvision) && !r.EvenIfOff {
+		if a.off.holds() && !r.EvenIfOff {
 			err = fmt.Errorf("%w: %s", ErrOff, a.off.text())
 			return
 		}
@@ -103,7 +103,7 @@ func (a *Agent) idle() (idle bool, held string) {
 		return false, ""
 	case a.pend.sig == "":
 		return true, ""
-	case a.off.holds(laneProvision):
+	case a.off.holds():
 		return true, "on: " + a.off.text()
 	case g.name == "" || g.name == "settle":
 		return false, ""

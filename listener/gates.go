@@ -44,7 +44,7 @@ func (a *Agent) skips(kind throttle.Kind) bool {
 }
 
 func gateOn(a *Agent, _ *work, kind throttle.Kind, _ throttle.Now) gate {
-	g := gate{name: "on", open: !a.off.holds(laneProvision), why: "the agent is on"}
+	g := gate{name: "on", open: !a.off.holds(), why: "the agent is on"}
 	if !g.open {
 		g.why = a.off.text()
 		if kind == throttle.Manual && a.st.Manual.EvenIfOff {
@@ -144,7 +144,6 @@ func gateSplay(a *Agent, _ *work, kind throttle.Kind, now throttle.Now) gate {
 // foreignState spaces the looks at a foreign lock that was found busy.
 type foreignState struct {
 	who   string
-	err   error
 	next  time.Time
 	delay time.Duration
 }
