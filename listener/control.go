@@ -54,7 +54,14 @@ func (a *Agent) WaitRun(ctx context.Context, ticket uint64) (status.Run, error) 
 		}
 	}
 	w.idle = func() bool { return ctx.Err() != nil || len(ch) > 0 }
-	if err := a.do(ctx, func() { a.waiters = append(a.waiters, w) }); err != nil {
+	err := a.do(ctx, func() {
+		if a.lastRun != nil && a.lastForced >= ticket { // it has ended already
+			ch <- *cloneRun(a.lastRun)
+			return
+		}
+		a.waiters = append(a.waiters, w)
+	})
+	if err != nil {
 		return status.Run{}, err
 	}
 	select {

@@ -125,6 +125,7 @@ type Agent struct {
 	rng        *rand.Rand
 	runsTotal  uint64
 	lastRun    *status.Run
+	lastForced uint64 // that lastRun covered, if it ended in this process
 	timers     deadline
 	foreign    foreignState
 	savedFiles *fileCache

@@ -28,8 +28,10 @@ func (a *Agent) load() {
 	a.fault("digest.key", err)
 	a.dig = newDigester(key)
 	switch {
-	case err != nil || fresh || newKey:
-		a.st.force("first start, or state unreadable")
+	case fresh && a.faults["state.json"] == nil:
+		a.st.force("first start")
+	case fresh || newKey:
+		a.st.force("the state of the last start is lost")
 	case st.Boot != now.Boot:
 		a.st.force("first start after boot")
 	}
