@@ -187,8 +187,7 @@ func (r *resolver) expand(t manifest.Template) (string, bool) {
 		a := r.use(p)
 		return a.Text, a.Rank != None
 	})
-	var lacks *manifest.MissingError
-	if errors.As(err, &lacks) {
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
 		for _, p := range lacks.Parts {
 			r.missing = append(r.missing, p.Key+p.Builtin)
 			r.builtinMissing = r.builtinMissing || p.Builtin != ""
@@ -323,8 +322,7 @@ func Offer(m *manifest.Manifest, n Node, t manifest.Template) (text, missing str
 		}
 		return builtin(m, n, p)
 	})
-	var lacks *manifest.MissingError
-	if errors.As(err, &lacks) {
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
 		return "", lacks.Parts[0].Builtin
 	}
 	return text, ""
