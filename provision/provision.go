@@ -151,8 +151,10 @@ func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan mes
 		}
 		switch m.word {
 		case supervisor.Started:
-			p.Warm() // the command executes already: this costs it nothing
+			// No standby yet: starting one would disturb the command's start,
+			// and its own supervisor will most likely be the next.
 		case supervisor.Recorded:
+			p.Warm()
 			return supervisor.ReadResult(p.o.RunDir, ref.Run, ref.Step)
 		case supervisor.Unrecorded:
 			return supervisor.DecodeResult([]byte(m.rest))
