@@ -248,7 +248,12 @@ func (p *Provisioner) Cancel(run, step string) error {
 		return fmt.Errorf("provision: cancel run %q step %q: %w", run, step, ErrNotRunning)
 	}
 	s := supervisor.ReadPIDs(p.o.RunDir, run, step).Supervisor
-	if s.PID == 0 || s.Signal(termSignal) != nil {
+	for h := range p.handles {
+		if h.proc.Pid == s.PID {
+			s = supervisor.Proc{} // one of ours that has gone on to another step
+		}
+	}
+	if _, err := p.result(ref); err == nil || s.PID == 0 || s.Signal(termSignal) != nil {
 		return fmt.Errorf("provision: cancel run %s step %s: %w", run, step, ErrNotRunning)
 	}
 	return nil
