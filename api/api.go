@@ -29,8 +29,8 @@ type Agent interface {
 
 	// Runs returns the newest runs first; n 0 means all that are kept.
 	Runs(ctx context.Context, n int) ([]status.Run, error)
-	// Run returns one run, or store.ErrNotFound.
-	Run(ctx context.Context, id string) (status.Run, error)
+	// ShowRun returns one run, or store.ErrNotFound.
+	ShowRun(ctx context.Context, id string) (status.Run, error)
 	// LogFile is the path of a run's output; "" id: the newest run's.
 	LogFile(ctx context.Context, id string) (path, run string, err error)
 

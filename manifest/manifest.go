@@ -2,6 +2,8 @@
 // per service with what it requires and what it provides.
 package manifest
 
+import "strconv"
+
 // Manifest is one service's declaration, already validated. It is not
 // modified after Parse and may be shared.
 type Manifest struct {
@@ -19,7 +21,7 @@ type Manifest struct {
 	Public     bool
 	Hosts      []string
 	Federation string // "": the node's
-	Priority   int    // lower is preferred
+	Priority   int    // lower is preferred; -65535…65535, 0 unless told
 	Weight     int    // 0…256; 100 unless told
 	Balance    string // roundrobin (default), leastconn, hash
 	Exclusive  []string
@@ -28,9 +30,18 @@ type Manifest struct {
 	Group      string
 
 	// Extra holds the unknown members (chef_type, data_bag, …) as raw JSON,
-	// for node.json. Notes says which, for people.
+	// for node.json. Notes says which, and what else looks odd, for people.
 	Extra map[string][]byte
 	Notes []string
+}
+
+// Port is what {PORT} stands for: environment.PORT, else local_port; "" when
+// there is neither, and then no template of m names it.
+func (m *Manifest) Port() string {
+	if port, ok := m.Environment["PORT"]; ok || m.LocalPort == 0 {
+		return port
+	}
+	return strconv.Itoa(m.LocalPort)
 }
 
 // Command says how a service is provisioned.
@@ -58,11 +69,14 @@ type Template struct {
 	Parts []Part
 }
 
-// Part is a literal or a placeholder (Key or Builtin set).
+// Part is a literal or a placeholder (one of Builtin, EnvVar, Key is set).
 type Part struct {
 	Literal string
 
-	Builtin string // HOST, PORT, NODE, REGION, FEDERATION, ID; or "" …
+	Builtin string // HOST, PORT, NODE, REGION, FEDERATION or ID
+	// Bracket: this HOST stands in a URL or before a port, where Expand writes
+	// an IPv6 address as [::1].
+	Bracket bool
 	// EnvVar: in provides and check, a variable of the service's own environment.
 	EnvVar string
 

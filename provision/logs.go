@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/listener-agent/listener/provision/supervisor"
 )
@@ -20,7 +21,10 @@ func leftOut(n int64) string {
 	return fmt.Sprintf("\n[listener: %d bytes of output left out]\n", n)
 }
 
-var leftOutLine = regexp.MustCompile(`^\n\[listener: (\d+) bytes of output left out\]\n`)
+// leftOutLine is compiled when the first log is read.
+var leftOutLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\n\[listener: (\d+) bytes of output left out\]\n`)
+})
 
 // logPieces is LogPieces without what the tail need not hold: the first part,
 // and of the others what is to be read, none of them empty.
@@ -165,7 +169,7 @@ func (r *LogReader) toSealed() {
 	}
 	buf := make([]byte, 100)
 	n, _ := readAt(r.path, buf, r.head)
-	m := leftOutLine.FindSubmatch(buf[:n])
+	m := leftOutLine().FindSubmatch(buf[:n])
 	if m == nil {
 		return // nothing was left out: they are the same
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -189,10 +190,8 @@ func (p *Provisioner) ended(ctx context.Context, h *handle, ref Ref, killAfter t
 // withRunID makes sure that the processes of the run can be found.
 func withRunID(job Job) Job {
 	mark := supervisor.RunIDVariable + "=" + job.Run
-	for _, e := range job.Env {
-		if e == mark {
-			return job
-		}
+	if slices.Contains(job.Env, mark) {
+		return job
 	}
 	env := make([]string, 0, len(job.Env)+1)
 	for _, e := range job.Env {

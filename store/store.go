@@ -59,8 +59,10 @@ const (
 // Update is one step of a Watch. The receiver owns its slices.
 type Update struct {
 	Kind Kind
-	// Rev is the store's revision after this update; 0 for Lost.
-	Rev  uint64
+	// Rev is the store's revision after this update; 0 for Lost. It can be
+	// lower than before only in a Reset: then the store is not what it was.
+	Rev uint64
+	// KVs and Gone are sorted by key; no key is in both, or twice.
 	KVs  []KV
 	Gone []Gone
 	// Err says why the link was lost; nil otherwise.
@@ -78,7 +80,8 @@ type Gone struct {
 }
 
 // Cond is a condition of a Commit: the key's Rev is exactly this, or, with
-// Rev 0, the key does not exist. The key need not be one that is written.
+// Rev 0, the key does not exist now (whether it ever did is all the same).
+// The key need not be one that is written.
 type Cond struct {
 	Key string
 	Rev uint64
@@ -89,7 +92,8 @@ type Op struct {
 	Key    string
 	Value  []byte
 	Delete bool
-	// Session binds the key's life to a session; nil: it lives until deleted.
+	// Session binds the key's life to a session of this store, held by this
+	// client or another; nil: it lives until deleted. Each write says anew.
 	Session Session
 }
 
@@ -105,10 +109,13 @@ func PutSession(key string, value []byte, s Session) Op {
 func Delete(key string) Op { return Op{Key: key, Delete: true} }
 
 // Store is a configuration store. All methods may be called at once from many
-// goroutines. Those with a context block until done, ctx ends or the store
-// gives up (ErrUnavailable).
+// goroutines. Those with a context block until done, ctx ends (they return
+// its error) or the store gives up (ErrUnavailable). Keys, values and ops stay
+// the caller's; what is returned is the caller's too. CheckKey and CheckCommit
+// say which arguments are ErrInvalid.
 //
-// A prefix that ends in "/" is that subtree; any other is exactly that key.
+// A prefix that ends in "/" is that subtree, without the key of that name;
+// any other is exactly that key.
 type Store interface {
 	// Get returns one key, or ErrNotFound.
 	Get(ctx context.Context, key string) (KV, error)
@@ -121,19 +128,26 @@ type Store interface {
 	// always arrives, values in between may not. Writes of one Commit within
 	// one prefix arrive in one Update. When continuity cannot be proven
 	// (compaction, reconnect, a store wiped or set back to an older revision)
-	// the next Update is a Reset; while the store is away there is one Lost.
-	// A slow receiver makes updates merge, it never blocks the store. The
-	// channel is closed after ctx ends or the store is closed, and only then.
+	// the next Update is a Reset; while the store is away there is one Lost,
+	// also before the first Reset. A slow receiver makes updates merge, it
+	// never blocks the store; a Lost may merge into the Reset that ended it.
+	// Prefixes may overlap. A malformed one makes the watch send one Lost with
+	// ErrInvalid, and nothing else. Watch does not block. The channel is
+	// closed after ctx ends or the store is closed, and only then.
 	Watch(ctx context.Context, prefixes ...string) <-chan Update
 
 	// Commit applies all ops or none and returns the revision that it made.
-	// ErrConflict when a condition does not hold. No two ops name one key.
-	// No ops: the conditions are checked and the present revision returned.
+	// ErrConflict when a condition does not hold, ErrSession when the session
+	// of an op is gone. No two ops name one key. No ops, or only deletes of
+	// what is not there: the conditions are checked and the present revision
+	// returned. After an error other than these and ErrInvalid the caller
+	// cannot know whether the ops were applied.
 	Commit(ctx context.Context, conds []Cond, ops ...Op) (rev uint64, err error)
 
 	// Session starts a session: keys bound to it vanish within 2×ttl of the
-	// death of its holder. ttl is at least 1 s. With resume, the session of
-	// that ID is continued with its keys, or ErrSession returned.
+	// death of its holder. ttl is at least MinTTL. With resume, the session of
+	// that ID is continued with its keys and the ttl that it has, or ErrSession
+	// returned. It may have several holders: it dies with the last one.
 	Session(ctx context.Context, ttl time.Duration, resume string) (Session, error)
 
 	// Close ends watches and refreshing; sessions are orphaned, not closed.
@@ -148,7 +162,8 @@ type Session interface {
 	// Done is closed when the session is lost or ended: its keys are gone or
 	// will be. It is not closed by Orphan.
 	Done() <-chan struct{}
-	// Close ends it: its keys vanish before Close returns.
+	// Close ends it, for all its holders: its keys vanish before Close
+	// returns. Closing a session that is gone is no error.
 	Close(ctx context.Context) error
 	// Orphan stops refreshing and leaves the keys to the ttl, for a successor
 	// that resumes it. It does not block.

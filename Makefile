@@ -1,0 +1,63 @@
+# `make` lists the targets. Everything is run from the repository's root.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN     ?= bin
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+
+# Linters have a module of their own, so that they are nobody's dependency.
+GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## build, then play a tour of the main job (needs no root, ends by itself)
+	@scripts/demo.sh
+
+.PHONY: test
+test: ## all tests with the race detector; as root or in CI installs what they need
+	@scripts/test.sh $(TESTFLAGS)
+
+.PHONY: build
+build: ## bin/listener, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/listener ./cmd/listener
+
+.PHONY: lint
+lint: ## golangci-lint, gofumpt included (built on first use, which takes some minutes)
+	$(GOLANGCI) run
+
+.PHONY: fmt
+fmt: ## format with gofumpt
+	$(GOLANGCI) fmt
+
+.PHONY: bench
+bench: ## measure, beside a floor measured in the same run
+	go test -run '^$$' -bench . -timeout 0 $(or $(BENCHFLAGS),./...)
+
+.PHONY: soak
+soak: ## the long tests, for SOAK=10m each
+	SOAK=$(or $(SOAK),10m) go test -run '^TestSoak' -count=1 -timeout 0 -v ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, for FUZZTIME=10s each
+	@scripts/fuzz.sh
+
+.PHONY: cover
+cover: ## what the tests reach; bin/cover.html has it line by line
+	@mkdir -p $(BIN)
+	go test -coverpkg=./... -coverprofile=$(BIN)/cover.out ./...
+	go tool cover -html=$(BIN)/cover.out -o $(BIN)/cover.html
+	@go tool cover -func=$(BIN)/cover.out | tail -1
+
+.PHONY: install
+install: build ## install the binary to PREFIX=/usr/local (DESTDIR for packagers)
+	install -D -m 0755 $(BIN)/listener $(DESTDIR)$(PREFIX)/bin/listener
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

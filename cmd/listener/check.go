@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// problem is one thing wrong in one file.
+type problem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Text   string `json:"text"`
+	Hint   string `json:"hint,omitempty"`
+	// line is all of it, as people read it.
+	line string
+}
+
+// report is the answer of check.
+type report struct {
+	Checked  []string  `json:"checked"`
+	Problems []problem `json:"problems"`
+	// Notes are unknown members that are passed on.
+	Notes []string `json:"notes"`
+}
+
+func (a *app) checkCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check [FILE|DIR…]",
+		Aliases: []string{"validate"},
+		Short:   "find what is wrong in settings, manifests and attributes",
+		Long: `Check the settings, and the manifests and attributes that they name; or the given
+files: *.json are manifests, attributes*.toml are attributes, other *.toml are
+settings. Of a directory: its *.json, or, when it has a listener.toml or
+data_bags/service, those and its attributes.toml. Needs no agent. Prints every
+problem as file:line:column and exits 78 if there is one.`,
+		Example: "  listener check\n  listener check examples\n  listener validate data_bags/service/app-www.json -o json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			k := &checker{a: a, report: report{Checked: []string{}, Problems: []problem{}, Notes: []string{}}}
+			if len(args) == 0 {
+				k.settings(a.configOptions())
+			}
+			for _, path := range args {
+				if err := k.path(path); err != nil {
+					return err
+				}
+			}
+			k.set()
+			if err := a.print(k.report, k.text); err != nil {
+				return err
+			}
+			if n := len(k.Problems); n > 0 {
+				return failed(exitSettings, "", "%d found", n)
+			}
+			return nil
+		},
+	}
+}
+
+func (k *checker) text(w io.Writer) error {
+	for _, p := range k.Problems {
+		if _, err := fmt.Fprintln(w, p.line); err != nil {
+			return err
+		}
+	}
+	for _, n := range k.Notes {
+		k.a.note("note: %s", n)
+	}
+	if len(k.Problems) == 0 {
+		_, err := fmt.Fprintf(w, "ok: %d files checked\n", len(k.Checked))
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package listener
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/listener-agent/listener/manifest"
+	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/status"
+)
+
+// Severities of a condition.
+const (
+	info    = "info"
+	warning = "warning"
+	grave   = "error"
+)
+
+// conditions remembers since when each one holds.
+type conditions struct {
+	now   []status.Condition
+	since map[string]time.Time
+}
+
+// updateConditions reads all conditions anew from the present state and tells
+// of those that came or went.
+func (a *Agent) updateConditions() {
+	var found []status.Condition
+	add := func(c status.Condition) { found = append(found, c) }
+	a.storeConditions(add)
+	a.manifestConditions(add)
+	for _, id := range a.table.ids {
+		a.serviceConditions(id, a.table.rows[id], add)
+	}
+	a.valueConditions(add)
+	a.faultConditions(add)
+
+	now := time.Now()
+	since := make(map[string]time.Time, len(found))
+	for i := range found {
+		c := &found[i]
+		k := c.Name + "\x00" + c.Service + "\x00" + c.Key
+		at, had := a.conds.since[k]
+		if !had {
+			at = now
+			a.emit("condition", c.Name+": "+c.Text, "service", c.Service, "key", c.Key)
+		}
+		since[k], c.Since = at, at
+	}
+	for _, k := range slices.Sorted(maps.Keys(a.conds.since)) {
+		if _, still := since[k]; !still {
+			p := strings.Split(k, "\x00")
+			a.emit("condition over", p[0]+" is over", "service", p[1], "key", p[2])
+		}
+	}
+	a.conds = conditions{now: found, since: since}
+}
+
+func (a *Agent) storeConditions(add func(status.Condition)) {
+	v := a.view
+	switch {
+	case v.auth:
+	case v.reset:
+		add(status.Condition{
+			Name: "store unreachable", Severity: warning,
+			Text: fmt.Sprintf("store %s: %s; the last picture stays in force", a.cfg.Store.String(), errText(v.err)),
+			Hint: "the agent goes on trying; nothing changes until it is back",
+		})
+	case a.booted && v.known:
+		add(status.Condition{
+			Name: "replica serves", Severity: warning,
+			Text: fmt.Sprintf("store %s does not answer; values saved %s ago serve", a.cfg.Store.String(), age(v.replicaAt)),
+			Hint: "the agent goes on trying",
+		})
+	case a.booted:
+		add(status.Condition{
+			Name: "store unreachable", Severity: grave,
+			Text: fmt.Sprintf("store %s did not answer yet and there is no replica: %s", a.cfg.Store.String(), errText(v.err)),
+			Hint: "check [store] in the settings and that the store is up",
+		})
+	}
+	if len(v.held) > 0 {
+		var keys []string
+		for k := range v.held {
+			keys = append(keys, k.key)
+		}
+		slices.Sort(keys)
+		add(status.Condition{
+			Name: "store regression", Severity: grave,
+			Text: "the store went back to an older state; these keep their values: " + shorten(slices.Compact(keys), 8),
+			Hint: "`listener accept` takes what the store says now; a new write to a key takes that key",
+		})
+	}
+}
+
+func (a *Agent) manifestConditions(add func(status.Condition)) {
+	for _, p := range a.svcs.problems {
+		add(status.Condition{
+			Name: "manifest refused", Severity: grave, Service: p.Service,
+			Text: problemText(p) + a.lastGoodText(p.Service), Hint: p.Hint,
+		})
+	}
+	for _, d := range a.svcs.missing {
+		add(status.Condition{
+			Name: "manifests missing", Severity: grave, Key: d.Dir,
+			Text: fmt.Sprintf("%v; the manifests in force stay in force", d),
+			Hint: "put the directory back, or `listener accept` to go on without its manifests",
+		})
+	}
+	if a.svcs.allGone {
+		add(status.Condition{
+			Name: "manifests gone", Severity: grave,
+			Text: "all manifests vanished at once; those in force stay in force",
+			Hint: "put them back, or `listener accept` if they are meant to be gone",
+		})
+	}
+	if a.attrsErr != nil {
+		add(status.Condition{
+			Name: "attributes", Severity: grave,
+			Text: a.attrsErr.Error() + "; the attributes read before stay in force", Hint: "`listener check` shows every problem",
+		})
+	}
+}
+
+// problemText begins with the file that the problem is in.
+func problemText(p manifest.Problem) string {
+	if strings.HasPrefix(p.Text, p.File) {
+		return p.Text
+	}
+	return p.File + ": " + p.Text
+}
+
+func (a *Agent) lastGoodText(id string) string {
+	if a.table.rows[id] != nil {
+		return "; its last good version stays in force"
+	}
+	return ""
+}
+
+func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition)) {
+	switch r.res.State {
+	case resolve.Kept:
+		for _, key := range r.res.Missing {
+			text := key + " is nowhere to be found"
+			if rev := a.view.deletedAt(key); rev > 0 {
+				text = fmt.Sprintf("%s deleted at revision %d", key, rev)
+			}
+			add(status.Condition{
+				Name: "missing", Severity: grave, Service: id, Key: key,
+				Text: text + "; " + id + " keeps its last good values",
+				Hint: "`listener put " + key + " VALUE`, or take it out of the manifest's requires",
+			})
+		}
+	case resolve.Waiting:
+		if !a.booted {
+			return
+		}
+		for _, key := range r.res.Missing {
+			hint := "`listener put " + key + " VALUE`, or give it in the attributes"
+			if key == "HOST" || key == "PORT" {
+				hint = map[string]string{"HOST": "set host in the settings", "PORT": "set local_port or environment.PORT in the manifest"}[key]
+			}
+			add(status.Condition{
+				Name: "waiting", Severity: warning, Service: id, Key: key,
+				Text: id + " waits for " + key, Hint: hint,
+			})
+		}
+	}
+	for _, u := range r.res.Uses {
+		if u.Answer.LastGood {
+			add(status.Condition{
+				Name: "degraded", Severity: warning, Service: id, Key: u.Key,
+				Text: fmt.Sprintf("%s is last known good, %s old", u.Key, age(a.st.service(id).AppliedAt)),
+				Hint: "`listener accept " + u.Key + "` if it is meant to be gone",
+			})
+		}
+	}
+	if r.offerMissing != "" {
+		add(status.Condition{
+			Name: "nothing offered", Severity: warning, Service: id, Key: r.offerMissing,
+			Text: "what " + id + " provides needs {" + r.offerMissing + "}, which is not known",
+			Hint: "set host in the settings, or local_port in the manifest",
+		})
+	}
+}
+
+func (a *Agent) valueConditions(add func(status.Condition)) {
+	for k, e := range a.view.entries {
+		if e.bad != "" {
+			add(status.Condition{
+				Name: "bad value", Severity: grave, Key: k.key,
+				Text: fmt.Sprintf("%s at revision %d is refused: %s", k.key, e.rev, e.bad),
+				Hint: "put a value of one line",
+			})
+		}
+	}
+	for path, what := range a.drift.found {
+		add(status.Condition{Name: "drift", Severity: warning, Key: path, Text: path + " is " + what})
+	}
+}
+
+// faultConditions shows what the agent itself cannot do at present.
+func (a *Agent) faultConditions(add func(status.Condition)) {
+	for _, name := range slices.Sorted(maps.Keys(a.faults)) {
+		c := status.Condition{Name: name, Severity: grave, Text: a.faults[name].Error()}
+		switch name {
+		case "state_dir", "off file", "history", "replica", "last_provision":
+			c.Hint = "check space and rights of " + a.cfg.StateDir + "; until then the agent goes on in memory"
+		case "state.json", "digest.key":
+			c.Hint = "everything was provisioned once more; nothing else to do"
+			c.Severity = warning
+		}
+		if filepath.IsAbs(name) {
+			c.Name = "file"
+		}
+		add(c)
+	}
+}
+
+// age is how long ago t was, in one unit.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "of unknown age"
+	}
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}

@@ -1,0 +1,282 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/listener-agent/listener/render"
+	"github.com/listener-agent/listener/throttle"
+)
+
+// envPaths are where the environment of a service is written.
+func (a *Agent) envPaths(id string) []string {
+	var out []string
+	for _, f := range a.cfg.Env.Formats {
+		out = append(out, render.EnvPath(a.cfg.Env.Dir, id, f))
+	}
+	return out
+}
+
+// envFiles renders the environment of a service in every format. An owner
+// that does not exist (yet) makes the file root's, 0600, and is reported.
+func (a *Agent) envFiles(id string, vars map[string]string) ([]render.File, error) {
+	list := make([]render.Var, 0, len(vars))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		list = append(list, render.Var{Name: name, Value: vars[name]})
+	}
+	uid, gid, mode := -1, -1, a.cfg.Env.Mode
+	if r := a.table.rows[id]; r != nil && (r.m.User != "" || r.m.Group != "") && os.Geteuid() == 0 {
+		u, g, err := render.Owner(r.m.User, r.m.Group)
+		a.fault("owner of "+id, err)
+		if err == nil {
+			uid, gid = u, g
+		} else {
+			uid, gid, mode = 0, 0, 0o600
+		}
+	}
+	files := make([]render.File, 0, len(a.cfg.Env.Formats))
+	for _, format := range a.cfg.Env.Formats {
+		data, err := render.Env(format, list)
+		if err != nil {
+			return nil, fmt.Errorf("environment of %s: %w", id, err)
+		}
+		files = append(files, render.File{
+			Path: render.EnvPath(a.cfg.Env.Dir, id, format), Data: data, Mode: mode, UID: uid, GID: gid,
+		})
+	}
+	return files, nil
+}
+
+// decideFiles puts files right that need no run: services that only declare,
+// and files of services that are gone. It passes on, settle and own lock.
+func (a *Agent) decideFiles(w *work, now throttle.Now) {
+	if a.off.holds() {
+		return
+	}
+	if g := a.settleGate(now); !g.open {
+		a.timers.in(g.wait)
+		return
+	}
+	if g := gateLock(a, w, throttle.Auto, now); !g.open {
+		a.timers.in(g.wait)
+		return
+	}
+	if !w.node {
+		a.removeLeft(w.left)
+	}
+	a.writeFiles(w.files)
+	a.save()
+	if !w.any() {
+		a.pend = pending{}
+	}
+}
+
+// writeFiles swaps in the files of services that only declare; each stands for
+// itself, so that one bad target spoils nothing else.
+func (a *Agent) writeFiles(ids []string) {
+	for _, id := range ids {
+		c := a.table.candidate(id)
+		written, err := a.stageAndSwap(id, c)
+		a.fault("files of "+id, err)
+		if err != nil {
+			// Not due again before something changes: tried with the next drift check.
+			a.drift.retry = append(a.drift.retry, id)
+		}
+		a.apply(id, c)
+		if len(written) > 0 {
+			a.emit("files written", "wrote "+shorten(written, 3), "service", id)
+		}
+	}
+}
+
+func (a *Agent) stageAndSwap(id string, c candidate) ([]string, error) {
+	files, err := a.envFiles(id, c.Good.Vars)
+	if err != nil {
+		return nil, err
+	}
+	set, err := render.Stage(context.Background(), files)
+	if err != nil {
+		return nil, err
+	}
+	written, err := set.Swap()
+	a.noteWritten(files, set)
+	return written, err
+}
+
+// noteWritten queues the fsync of what was swapped and remembers how the files
+// look, so that a later check costs a stat.
+func (a *Agent) noteWritten(files []render.File, set *render.Set) {
+	a.slow.later("sync files", set.Sync)
+	for _, f := range files {
+		a.savedFiles.note(f.Path)
+	}
+}
+
+// removeLeft deletes the files of services that have no manifest any more.
+func (a *Agent) removeLeft(ids []string) {
+	for _, id := range ids {
+		ok := true
+		for _, path := range a.st.Services[id].Files {
+			if err := removeFile(path); err != nil {
+				a.fault("files of "+id, err)
+				ok = false
+			}
+		}
+		if ok {
+			a.fault("files of "+id, nil)
+			delete(a.st.Services, id)
+			delete(a.st.Settled, id)
+			delete(a.st.Failures, id)
+			a.emit("service removed", "the environment of "+id+" is removed", "service", id)
+		}
+	}
+}
+
+// removeFile removes a regular file; none there is fine.
+func removeFile(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("remove %s: not a regular file", path)
+	}
+	if err == nil {
+		err = os.Remove(path)
+	}
+	return err
+}
+
+// fileCache knows how files looked when the agent last wrote or checked them.
+type fileCache struct{ sigs map[string]string }
+
+func newFileCache() *fileCache { return &fileCache{sigs: map[string]string{}} }
+
+// note remembers path as it is now.
+func (c *fileCache) note(path string) {
+	if fi, err := os.Lstat(path); err == nil {
+		c.sigs[path] = fileSig(fi)
+	} else {
+		delete(c.sigs, path)
+	}
+}
+
+// same reports whether path looks exactly as when it was noted.
+func (c *fileCache) same(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && c.sigs[path] == fileSig(fi)
+}
+
+// fileSig differs after any write, chmod, chown or replacement of a file.
+func fileSig(fi fs.FileInfo) string {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mode, st.Uid, st.Gid, st.Mtim, st.Ctim)
+}
+
+// driftEvery is how often files are compared with what was applied.
+const driftEvery = 60 * time.Second
+
+// driftLimit repairs of one file within driftWindow mean that somebody fights
+// for it; then it is left alone and reported.
+const (
+	driftLimit  = 3
+	driftWindow = time.Hour
+)
+
+type driftState struct {
+	next    time.Time
+	repairs map[string][]time.Time
+	// found is what differs now and was not repaired, with the reason.
+	found map[string]string
+	retry []string // services whose files could not be written
+}
+
+// checkDrift looks at the files when it is time, never during a run.
+func (a *Agent) checkDrift() {
+	d := &a.drift
+	if left := time.Until(d.next); left > 0 {
+		a.timers.in(left)
+		return
+	}
+	a.timers.in(driftEvery)
+	d.next = time.Now().Add(driftEvery)
+	if a.exec != nil || a.adopting || !a.booted {
+		return
+	}
+	a.repairDrift(!a.off.holds())
+}
+
+// repairDrift compares every applied file with what it should be, and writes
+// it again if repair is set. A dirty service is left to its run.
+func (a *Agent) repairDrift(repair bool) {
+	d := &a.drift
+	d.found = map[string]string{}
+	retry := d.retry
+	d.retry = nil
+	for _, id := range a.table.ids {
+		st := a.st.service(id)
+		if st.Dirty || st.Good == nil {
+			continue
+		}
+		if slices.Contains(retry, id) || slices.ContainsFunc(a.envPaths(id), func(p string) bool { return !a.savedFiles.same(p) }) {
+			a.repairService(id, st, repair)
+		}
+	}
+}
+
+func (a *Agent) repairService(id string, st *serviceState, repair bool) {
+	files, err := a.envFiles(id, st.Good.Vars)
+	if err != nil {
+		a.fault("files of "+id, err)
+		return
+	}
+	drifts := render.FindDrift(files)
+	if len(drifts) == 0 {
+		a.fault("files of "+id, nil)
+		for _, f := range files {
+			a.savedFiles.note(f.Path)
+		}
+		return
+	}
+	now := time.Now()
+	for _, dr := range drifts {
+		recent := slices.DeleteFunc(a.drift.repairs[dr.Path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
+		switch {
+		case len(recent) >= driftLimit:
+			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, len(recent)+1)
+			repair = false
+		case !repair:
+			a.drift.found[dr.Path] = dr.What + "; it is not repaired while the agent is off"
+		}
+	}
+	if !repair {
+		return
+	}
+	set, err := render.Stage(context.Background(), files)
+	if err == nil {
+		_, err = set.Swap()
+		a.noteWritten(files, set)
+	}
+	a.fault("files of "+id, err)
+	if err != nil {
+		a.drift.retry = append(a.drift.retry, id)
+		return
+	}
+	if a.drift.repairs == nil {
+		a.drift.repairs = map[string][]time.Time{}
+	}
+	for _, dr := range drifts {
+		a.drift.repairs[dr.Path] = append(a.drift.repairs[dr.Path], now)
+		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", dr.Path, dr.What), "service", id)
+	}
+}

@@ -1,0 +1,193 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/internal/atomicfile"
+	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/throttle"
+)
+
+// load reads everything in the state directory. Whatever is damaged becomes a
+// fault that status shows; the agent goes on with the safe reading of it.
+func (a *Agent) load() {
+	dir := a.cfg.StateDir
+	now := a.now()
+	a.fault("machine-id", a.leaveClone(dir))
+	st, fresh, err := loadState(a.statePath())
+	a.fault("state.json", err)
+	a.st = st
+	key, newKey, err := loadDigestKey(dir)
+	a.fault("digest.key", err)
+	a.dig = newDigester(key)
+	switch {
+	case err != nil || fresh || newKey:
+		a.st.force("first start, or state unreadable")
+	case st.Boot != now.Boot:
+		a.st.force("first start after boot")
+	}
+	a.st.Boot, a.st.MachineID = now.Boot, a.opt.MachineID
+	a.throttle, err = throttle.Open(filepath.Join(dir, "last_provision"), now, throttleSettings(a.cfg))
+	a.fault("last_provision", err)
+	a.history, err = provision.OpenHistory(dir)
+	a.fault("history", err)
+	if runs, err := a.history.List(1); err == nil && len(runs) > 0 {
+		a.lastRun = &runs[0]
+	}
+	a.svcs, err = loadServices(filepath.Join(dir, "manifests"))
+	a.fault("manifests copy", err)
+	a.off = loadOff(dir)
+	a.savedFiles = newFileCache()
+	a.loadAttributes()
+	a.table = newTable(a)
+	sc := readScan(a.cfg.Manifests)
+	a.enter(a.federationFor(sc))
+	a.svcs.take(sc, a.space.Federation, time.Now())
+	a.table.setManifests(a.svcs)
+	a.sweep()
+	a.save()
+}
+
+func (a *Agent) statePath() string   { return filepath.Join(a.cfg.StateDir, "state.json") }
+func (a *Agent) replicaPath() string { return filepath.Join(a.cfg.StateDir, "replica.json") }
+
+// identity says which store the replica is a picture of.
+func (a *Agent) identity() string {
+	return a.cfg.Store.String() + " " + a.space.Prefix + " " + a.space.Federation
+}
+
+// keptOnClone is what a cloned image may keep of state_dir.
+var keptOnClone = map[string]bool{"store.db": true, "manifests": true, "off": true, "agent.lock": true}
+
+// leaveClone moves the state of another machine aside: state.json names the
+// machine-id that wrote it.
+func (a *Agent) leaveClone(dir string) error {
+	st, fresh, err := peekMachine(filepath.Join(dir, "state.json"))
+	if fresh || err != nil || st == "" || a.opt.MachineID == "" || st == a.opt.MachineID {
+		return nil
+	}
+	aside := filepath.Join(dir, fmt.Sprintf("clone-of-%.8s", st))
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if keptOnClone[e.Name()] || filepath.Join(dir, e.Name()) == aside {
+			continue
+		}
+		errs = append(errs, os.Rename(filepath.Join(dir, e.Name()), filepath.Join(aside, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// peekMachine reads only the machine-id of a state file.
+func peekMachine(path string) (id string, fresh bool, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", errors.Is(err, fs.ErrNotExist), err
+	}
+	st, err := decodeState(data)
+	if err != nil {
+		return "", false, err
+	}
+	return st.MachineID, false, nil
+}
+
+// federationFor decides which federation this node belongs to: that of the
+// settings, else the one kept, else the one the manifests name (then kept),
+// else "default", which is not kept.
+func (a *Agent) federationFor(sc scan) string {
+	switch named := sc.federations(); {
+	case a.cfg.Federation != "":
+		return a.cfg.Federation
+	case a.st.Federation != "":
+		return a.st.Federation
+	case len(named) == 1:
+		a.st.Federation = named[0]
+		return named[0]
+	}
+	return "default"
+}
+
+// enter makes the node a member of a federation: nothing that was seen of
+// another one counts.
+func (a *Agent) enter(federation string) {
+	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: federation}
+	a.view = newView(a.space, a.region, time.Now())
+	rep, err := loadReplica(a.replicaPath(), a.identity())
+	a.fault("replica", err)
+	if rep != nil {
+		a.view.remember(rep)
+	}
+	a.booted = false
+	a.watch.force, a.watch.live = true, 0
+	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
+}
+
+// sweep removes temporary files that a crash left.
+func (a *Agent) sweep() {
+	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, a.cfg.Env.Dir, filepath.Join(a.cfg.StateDir, "manifests")} {
+		a.slow.later("sweep "+dir, func() error {
+			if err := atomicfile.Sweep(dir); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+// loadAttributes reads the static fallback; on an error what was read before
+// stays in force.
+func (a *Agent) loadAttributes() {
+	attrs, err := config.LoadAttributes(a.cfg.Attributes)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		a.attrs, a.attrsErr = attrs, nil
+		return
+	}
+	a.attrsErr = err
+}
+
+func throttleSettings(c *config.Config) throttle.Settings {
+	t := c.Throttle
+	return throttle.Settings{
+		Settle: t.Settle, SettleMax: t.SettleMax, MinInterval: t.MinInterval,
+		Burst: t.Burst, Window: t.Window, Splay: t.Splay,
+	}
+}
+
+// fault notes that something does not work, or, with nil, that it does again.
+func (a *Agent) fault(name string, err error) {
+	switch old := a.faults[name]; {
+	case err == nil:
+		delete(a.faults, name)
+	case old == nil || old.Error() != err.Error():
+		a.faults[name] = err
+		a.log.Error(name, "error", err)
+	}
+}
+
+// faultLater is fault for the agent's other goroutines; it blocks until the
+// loop takes it.
+func (a *Agent) faultLater(name string, err error) {
+	a.post(func() { a.fault(name, err) })
+}
+
+// save writes state.json. It is called before what it records is acted on.
+func (a *Agent) save() {
+	err := a.st.write(a.statePath())
+	a.fault("state_dir", err)
+	if err == nil {
+		a.slow.sync(a.statePath())
+	}
+}

@@ -1,0 +1,347 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/storetest"
+)
+
+// act is one thing that happens to the node of the state machine.
+type act struct {
+	Op   string
+	Key  string
+	N    int
+	Wait time.Duration
+}
+
+func (a act) String() string { return fmt.Sprintf("{%s %s %d %s}", a.Op, a.Key, a.N, a.Wait) }
+
+// script draws what happens. Everything is drawn before it is played, as rapid
+// must not panic inside a bubble.
+func script() *rapid.Generator[[]act] {
+	ops := []string{
+		"put", "put", "put", "put", "flap", "delete", "crash", "crash", "reboot", "off", "on",
+		"fail", "mend", "slow", "quick", "provision", "edit", "remove", "restore", "reload",
+		"cut", "heal", "restart store", "wipe", "set back", "accept", "garbage state", "garbage throttle",
+		"garbage replica", "drift",
+	}
+	one := rapid.Custom(func(t *rapid.T) act {
+		return act{
+			Op:   rapid.SampledFrom(ops).Draw(t, "op"),
+			Key:  rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "key"),
+			N:    rapid.IntRange(0, 5).Draw(t, "n"),
+			Wait: rapid.SampledFrom([]time.Duration{0, 0, 0, time.Millisecond, time.Second, 7 * time.Second, time.Minute, 20 * time.Minute}).Draw(t, "wait"),
+		}
+	})
+	return rapid.SliceOfN(one, 1, 40)
+}
+
+// world plays a script and knows what must be true of the node.
+type world struct {
+	*node
+	m        *storetest.Memory
+	fail     bool
+	slow     time.Duration
+	boots    int
+	setBack  func()
+	edits    map[string]int // per service, a literal in its environment
+	there    map[string]bool
+	orphans  bool              // state.json was lost, and with it whose files are whose
+	seen     map[string]string // per service, what its last successful step saw
+	problems []string
+}
+
+var machineServices = []string{"s1", "s2", "s3", "s4"}
+
+func (w *world) writeManifest(id string) {
+	lit := fmt.Sprintf(`"environment": {"LIT": "%d"}`, w.edits[id])
+	text := map[string]string{
+		"s1": requires("s1", lit, "A", "B"),
+		"s2": requires("s2", lit+`, "command": "s2", "provides": {"P": "p-{LIT}"}`, "C"),
+		"s3": requires("s3", lit+`, "command": ["s3"]`, "P", "A"),
+		"s4": requires("s4", lit+`, "command": false`, "B"),
+	}[id]
+	w.manifest(id, text)
+}
+
+// want is the environment that id must have, ok false when it is not ready.
+func (w *world) want(id string) (string, bool) {
+	if !w.there[id] {
+		return "", false
+	}
+	keys := map[string][]string{"s1": {"A", "B"}, "s2": {"C"}, "s3": {"P", "A"}, "s4": {"B"}}[id]
+	vars := map[string]string{"LIT": fmt.Sprint(w.edits[id])}
+	for _, k := range keys {
+		if k == "P" {
+			kept := w.seen["s2"] != "" && !w.orphans // it succeeded once, and the agent remembers
+			if _, ok := w.want("s2"); !w.there["s2"] || !ok && !kept {
+				return "", false
+			}
+			vars["V_P"] = fmt.Sprintf("p-%d", w.edits["s2"])
+			continue
+		}
+		kv, err := w.m.Get(w.t.Context(), store.Space{Prefix: "/listener/v1", Federation: "default"}.Value("", k))
+		if errors.Is(err, store.ErrNotFound) {
+			return "", false
+		}
+		if err != nil {
+			w.problem("get: %v", err)
+		}
+		vars["V_"+k] = string(kv.Value)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		fmt.Fprintf(&b, "export %s='%s'\n", name, vars[name])
+	}
+	return b.String(), true
+}
+
+func (w *world) problem(format string, args ...any) {
+	w.problems = append(w.problems, fmt.Sprintf(format, args...))
+}
+
+// command is what every step does: it takes its time and remembers what the
+// files said when it began.
+func (w *world) command(job provision.Job) provision.Result {
+	saw := map[string]string{}
+	for id := range strings.SplitSeq(jobEnv(job, "LISTENER_SERVICES"), ",") {
+		if id != "" {
+			saw[id] = w.env(id)
+		}
+	}
+	fail := w.fail
+	if w.slow > 0 {
+		time.Sleep(w.slow)
+	}
+	if fail {
+		return provision.Result{Outcome: "exited", Exit: 1}
+	}
+	w.runner.mu.Lock()
+	maps.Copy(w.seen, saw)
+	w.runner.mu.Unlock()
+	return provision.Result{Outcome: "exited"}
+}
+
+func (w *world) ignore(error) {}
+
+// play does one act.
+func (w *world) play(a act) {
+	ctx := w.t.Context()
+	space := store.Space{Prefix: "/listener/v1", Federation: "default"}
+	id := machineServices[a.N%len(machineServices)]
+	before := len(w.runner.started())
+	off := w.agent.off.is
+	switch a.Op {
+	case "put":
+		_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", a.Key), []byte(fmt.Sprint(a.N))))
+		w.ignore(err) // a cut store refuses: then nothing changed
+	case "flap":
+		for i := range 5 {
+			_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", a.Key), []byte(fmt.Sprint(i%2))))
+			w.ignore(err)
+			time.Sleep(100 * time.Millisecond)
+		}
+	case "delete":
+		_, err := w.m.Commit(ctx, nil, store.Delete(space.Value("", a.Key)))
+		w.ignore(err)
+	case "crash":
+		w.stop()
+		w.up()
+	case "reboot":
+		w.stop()
+		w.powerCycle()
+		w.up()
+	case "off":
+		w.must(w.agent.Off(ctx, api.OffRequest{Who: "test"}))
+	case "on":
+		_, err := w.agent.On(ctx, "")
+		w.must(err)
+	case "fail":
+		w.fail = true
+	case "mend":
+		w.fail = false
+	case "slow":
+		w.slow = time.Duration(a.N) * 10 * time.Second
+	case "quick":
+		w.slow = 0
+	case "provision":
+		_, err := w.agent.Provision(ctx, api.ProvisionRequest{Who: "test", Now: a.N%2 == 0})
+		if err != nil && !errors.Is(err, ErrOff) {
+			w.must(err)
+		}
+	case "edit":
+		w.edits[id]++
+		w.writeManifest(id)
+		w.there[id] = true
+		w.must(w.agent.Reload(ctx))
+	case "remove":
+		w.must(os.RemoveAll(filepath.Join(w.cfg.Manifests[0], id+".json")))
+		w.there[id] = false
+		w.must(w.agent.Reload(ctx))
+	case "restore":
+		w.writeManifest(id)
+		w.there[id] = true
+		w.must(w.agent.Reload(ctx))
+	case "reload":
+		w.must(w.agent.Reload(ctx))
+	case "cut":
+		w.m.Cut()
+	case "heal":
+		w.m.Heal()
+	case "restart store":
+		w.m.Restart()
+	case "wipe":
+		w.m.Wipe()
+	case "set back":
+		if w.setBack != nil {
+			w.setBack()
+		}
+		w.setBack = w.m.Snapshot()
+	case "accept":
+		_, err := w.agent.Accept(ctx, "")
+		w.must(err)
+	case "garbage state":
+		w.orphans = true
+		w.garbage("state.json", a.N)
+	case "garbage throttle":
+		w.garbage("last_provision", a.N)
+	case "garbage replica":
+		w.garbage("replica.json", a.N)
+	case "drift":
+		path := filepath.Join(w.cfg.Env.Dir, id+".conf")
+		if _, err := os.Stat(path); err == nil {
+			w.write(path, "export EDITED='by hand'\n")
+		}
+	}
+	time.Sleep(a.Wait)
+	synctest.Wait()
+	if off && w.agent.off.is && a.Op != "crash" && a.Op != "reboot" && len(w.runner.started()) > before && !w.planned() {
+		w.problem("%v: a step started while off", a)
+	}
+}
+
+// planned reports whether the newest step belongs to a run that had begun
+// before: off lets a run in progress end by itself.
+func (w *world) planned() bool {
+	jobs := w.runner.started()
+	newest := jobs[len(jobs)-1]
+	return newest.Step != nodeStep
+}
+
+func (w *world) must(err error) {
+	if err != nil {
+		w.problem("%v", err)
+	}
+}
+
+func (w *world) garbage(name string, n int) {
+	w.stop()
+	text := []string{"", "garbage\n", "{", "\x00\x00\x00", "[]", "null"}[n]
+	w.write(filepath.Join(w.cfg.StateDir, name), text)
+	w.up()
+}
+
+// powerCycle ends all processes and empties the run directory.
+func (w *world) powerCycle() {
+	w.boots++
+	w.boot = fmt.Sprint("boot-", w.boots)
+	time.Sleep(time.Hour) // whatever ran is over
+	w.runner.mu.Lock()
+	defer w.runner.mu.Unlock()
+	clear(w.runner.results)
+	clear(w.runner.going)
+}
+
+// settle lets everything come to rest and checks the promise: the newest
+// values are applied by a successful step, and nothing runs any more.
+func (w *world) settle() {
+	ctx := w.t.Context()
+	w.fail, w.slow = false, 0
+	w.m.Heal()
+	_, err := w.agent.On(ctx, "")
+	w.must(err)
+	w.must(w.agent.Reload(ctx))
+	time.Sleep(time.Minute)
+	_, err = w.agent.Accept(ctx, "")
+	w.must(err)
+	time.Sleep(3 * time.Hour)
+	synctest.Wait()
+	for _, id := range machineServices {
+		want, ready := w.want(id)
+		switch got := w.env(id); {
+		case !w.there[id]:
+			if got != "" && !w.orphans {
+				w.problem("%s has no manifest, but its file is %q", id, got)
+			}
+		case ready && got != want:
+			w.problem("%s: file is %q, want %q", id, got, want)
+		case ready && id != "s4" && w.seen[id] != want:
+			w.problem("%s: its last successful step saw %q, want %q", id, w.seen[id], want)
+		}
+	}
+	n := len(w.runner.started())
+	w.stop()
+	w.up()
+	time.Sleep(24 * time.Hour)
+	synctest.Wait()
+	if more := len(w.runner.started()) - n; more != 0 {
+		w.problem("%d steps ran although nothing changed", more)
+	}
+	st, err := w.agent.Status(ctx)
+	w.must(err)
+	if !st.Synced && len(w.problems) == 0 {
+		w.problem("not synced at rest: %+v", st.Pending)
+	}
+}
+
+// TestMachine plays any interleaving of changes, crashes, reboots, on and
+// off, failures, flapping values, reloads, store faults and damaged files.
+func TestMachine(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		acts := script().Draw(rt, "acts")
+		var problems []string
+		synctest.Test(t, func(t *testing.T) {
+			m := storetest.NewMemory()
+			n := newNode(t, m, func(c *config.Config) {
+				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
+			})
+			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}}
+			n.runner.command = w.command
+			for _, id := range machineServices {
+				w.writeManifest(id)
+				w.there[id] = true
+			}
+			w.up()
+			synctest.Wait()
+			for _, a := range acts {
+				w.play(a)
+			}
+			w.settle()
+			w.runner.mu.Lock()
+			if w.runner.overlap {
+				w.problem("two steps ran at once")
+				w.runner.overlap = false
+			}
+			w.runner.mu.Unlock()
+			problems = w.problems
+		})
+		if len(problems) > 0 {
+			rt.Fatalf("%v\n%s", acts, strings.Join(problems, "\n"))
+		}
+	})
+}

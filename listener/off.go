@@ -1,0 +1,169 @@
+package listener
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/internal/atomicfile"
+	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/throttle"
+)
+
+// The lanes that can be off by themselves.
+const (
+	laneProvision = "provision"
+	laneBalancer  = "balancer"
+)
+
+// offState is state_dir/off, as it is in force. The zero value is on.
+type offState struct {
+	status.Off
+
+	is bool
+	// End is when `off --for` ends: CLOCK_BOOTTIME under Boot, wall time in
+	// any other boot.
+	End  time.Duration `json:"end,omitempty"`
+	Boot string        `json:"boot,omitempty"`
+}
+
+func offPath(dir string) string { return filepath.Join(dir, "off") }
+
+// loadOff reads the file. One that is there but cannot be read or understood
+// means off: nobody asked for on.
+func loadOff(dir string) offState {
+	data, err := os.ReadFile(offPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return offState{}
+	}
+	o := offState{}
+	if err == nil {
+		err = json.Unmarshal(data, &o)
+	}
+	if err != nil {
+		o = offState{Off: status.Off{Who: "unknown", Reason: "state_dir/off cannot be read: " + err.Error()}}
+	}
+	o.is = true
+	return o
+}
+
+// holds reports whether the provision lane is off.
+func (o *offState) holds() bool {
+	return o.is && o.Lane != laneBalancer
+}
+
+// text says who switched off, why, since when and until when.
+func (o *offState) text() string {
+	s := "off"
+	if o.Lane != "" {
+		s += " for the " + o.Lane + " lane"
+	}
+	s += " by " + o.Who
+	if !o.Since.IsZero() {
+		s += " since " + o.Since.UTC().Format(time.RFC3339)
+	}
+	if !o.Until.IsZero() {
+		s += " until " + o.Until.UTC().Format(time.RFC3339)
+	}
+	if o.Reason != "" {
+		s += ": " + o.Reason
+	}
+	return s
+}
+
+// remaining is how long `off --for` still lasts; ok is false without --for.
+func (o *offState) remaining(now throttle.Now) (d time.Duration, ok bool) {
+	switch {
+	case !o.is || o.Until.IsZero():
+		return 0, false
+	case o.Boot == now.Boot:
+		return max(0, o.End-now.Up), true
+	}
+	return max(0, o.Until.Sub(now.Wall)), true
+}
+
+// Off switches a lane off; it survives restarts and reboots.
+func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
+	if r.Lane != "" && r.Lane != laneProvision && r.Lane != laneBalancer {
+		return fmt.Errorf("off: no lane is called %q", r.Lane)
+	}
+	if r.For < 0 {
+		return fmt.Errorf("off: the time is negative: %s", r.For)
+	}
+	return a.do(ctx, func() {
+		now := a.now()
+		o := offState{is: true, Off: status.Off{Who: r.Who, Reason: r.Reason, Since: time.Now(), Lane: r.Lane}}
+		if r.For > 0 {
+			o.Until, o.End, o.Boot = now.Wall.Add(r.For), now.Up+r.For, now.Boot
+		}
+		data, err := json.Marshal(o)
+		if err == nil {
+			err = atomicfile.WriteSync(offPath(a.cfg.StateDir), append(data, '\n'), 0o600)
+		}
+		a.fault("off file", err) // off all the same, as long as this agent lives
+		a.off = o
+		a.emit("off", o.text())
+	})
+}
+
+// On switches a lane on again and forces a run; changed is false if it was on.
+func (a *Agent) On(ctx context.Context, lane string) (changed bool, err error) {
+	err = a.do(ctx, func() {
+		if !a.off.is || lane != "" && a.off.Lane != "" && a.off.Lane != lane {
+			return
+		}
+		changed = true
+		a.switchOn("on", lane)
+	})
+	return changed, err
+}
+
+// switchOn raises forced before it removes the file: a crash in between
+// leaves it off, never on without its run. With lane, of two lanes that are
+// off the other one stays off.
+func (a *Agent) switchOn(reason, lane string) {
+	if a.off.Lane != laneBalancer && lane != laneBalancer {
+		a.st.force(reason)
+		a.save()
+		if err := atomicfile.SyncFile(a.statePath()); err != nil {
+			a.fault("state_dir", err)
+		}
+	}
+	if lane != "" && a.off.Lane == "" {
+		a.off.Lane = map[string]string{laneProvision: laneBalancer, laneBalancer: laneProvision}[lane]
+		data, err := json.Marshal(a.off)
+		if err == nil {
+			err = atomicfile.WriteSync(offPath(a.cfg.StateDir), append(data, '\n'), 0o600)
+		}
+		a.fault("off file", err)
+		a.emit("on", "the "+lane+" lane is on")
+		return
+	}
+	err := os.Remove(offPath(a.cfg.StateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	a.fault("off file", err) // on all the same, as long as this agent lives
+	a.slow.sync(offPath(a.cfg.StateDir))
+	a.off = offState{}
+	a.emit("on", "the agent is on")
+}
+
+// expireOff ends an `off --for` whose time is over.
+func (a *Agent) expireOff(now throttle.Now) {
+	left, ok := a.off.remaining(now)
+	if !ok {
+		return
+	}
+	if left > 0 {
+		a.timers.in(left)
+		return
+	}
+	a.switchOn("off --for is over", "")
+}

@@ -1,0 +1,299 @@
+package listener
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/listener-agent/listener/internal/atomicfile"
+	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/render"
+	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/throttle"
+)
+
+// execution is a run in progress. Its plan is one snapshot: whatever changes
+// meanwhile belongs to the next run.
+type execution struct {
+	rs *runState
+
+	// The rest is not needed after a crash.
+	files []render.File
+	only  map[string]candidate // services that only declare, written with this run
+	jobs  map[string]provision.Job
+	node  []byte // node.json
+	step  string // in progress, for Cancel
+}
+
+// begin takes the snapshot, records that a run starts, and starts it.
+func (a *Agent) begin(w *work, now throttle.Now) {
+	kind := a.kind(w)
+	ex, err := a.snapshot(w, kind)
+	a.fault("run", err)
+	if err != nil {
+		// Nothing was touched; what is due stays due and is looked at again.
+		a.timers.in(a.cfg.Retry.Base)
+		return
+	}
+	if kind == throttle.Manual {
+		a.st.Manual = nil
+	}
+	a.st.Run = ex.rs
+	a.markDirty(ex.rs)
+	a.save()
+	a.fault("last_provision", a.throttle.Add(now, kind))
+	a.exec = ex
+	a.pend = pending{}
+	a.runsTotal++
+	a.wg.Go(func() { a.execute(a.runCtx, ex) })
+	run := &ex.rs.Run
+	a.emit("run started", fmt.Sprintf("%s run %s: %s", run.Kind, run.ID, shorten(run.Reasons, 4)),
+		"run", run.ID, "keys", shorten(run.Keys, 20), "services", shorten(run.Services, 20))
+}
+
+// markDirty notes, before the first file is swapped, that the services of the
+// run are in between; only the success of their step ends that.
+func (a *Agent) markDirty(rs *runState) {
+	for _, p := range rs.Steps {
+		for id, c := range p.Services {
+			st := a.st.edit(id)
+			for _, path := range c.Files {
+				if !slices.Contains(st.Files, path) {
+					st.Files = append(st.Files, path)
+				}
+			}
+			if st.Dirty {
+				rs.Dirty = append(rs.Dirty, id)
+			}
+			st.Dirty = true
+		}
+		if p.Step == nodeStep {
+			if a.st.NodeDirty {
+				rs.Dirty = append(rs.Dirty, nodeStep)
+			}
+			a.st.NodeDirty = true
+		}
+	}
+}
+
+// snapshot plans a run from the present state alone.
+func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
+	started := time.Now()
+	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}}
+	rs := &runState{Forced: a.st.Forced, Run: status.Run{
+		ID: provision.NewRunID(started), Kind: string(kind), Started: started,
+		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
+	}}
+	ex.rs = rs
+	if w.node {
+		rs.Steps = append(rs.Steps, a.planNode(w))
+	}
+	for _, id := range a.ordered(w.own) {
+		if w.heldUntil[id] == 0 {
+			rs.Steps = append(rs.Steps, stepPlan{
+				Step: id, Work: a.ownWork(id),
+				Services: map[string]candidate{id: a.table.candidate(id)},
+			})
+		}
+	}
+	inRun := map[string]candidate{}
+	keys := map[string]bool{}
+	for _, p := range rs.Steps {
+		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: slices.Sorted(maps.Keys(p.Services))})
+		maps.Copy(inRun, p.Services)
+	}
+	for id := range inRun {
+		if a.table.due(id) {
+			rs.Run.Services = append(rs.Run.Services, id)
+			for _, k := range a.table.changedKeys(id) {
+				keys[k] = true
+			}
+		}
+	}
+	slices.Sort(rs.Run.Services)
+	rs.Run.Keys = slices.AppendSeq(rs.Run.Keys, maps.Keys(keys))
+	slices.Sort(rs.Run.Keys)
+	for _, id := range w.files {
+		inRun[id] = a.table.candidate(id)
+		ex.only[id] = inRun[id]
+	}
+	return ex, a.prepare(ex, inRun)
+}
+
+// planNode is the node step for all its services that are not waiting.
+func (a *Agent) planNode(w *work) stepPlan {
+	p := stepPlan{
+		Step: nodeStep, Work: w.nodeWork, Services: make(map[string]candidate, len(w.nodeIDs)),
+		NodeDigest: a.dig.node(w.nodeIDs, a.cfg.Provision.Command),
+	}
+	for _, id := range w.nodeIDs {
+		p.Services[id] = a.table.candidate(id)
+	}
+	return p
+}
+
+// prepare renders everything that the run writes or hands to its commands.
+func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
+	for _, id := range slices.Sorted(maps.Keys(inRun)) {
+		if !a.table.due(id) && a.unchanged(id) {
+			continue
+		}
+		files, err := a.envFiles(id, inRun[id].Good.Vars)
+		if err != nil {
+			return err
+		}
+		ex.files = append(ex.files, files...)
+	}
+	doc := render.NodeDoc{RunID: ex.rs.Run.ID, Datastores: map[string]string{}}
+	for _, p := range ex.rs.Steps {
+		for id, c := range p.Services {
+			doc.Services = append(doc.Services, a.nodeService(id, c, p.Step == nodeStep))
+			for pid, ans := range c.Good.Uses {
+				doc.Datastores[keyOf(pid)] = ans.Text
+			}
+		}
+	}
+	var err error
+	if ex.node, err = render.NodeJSON(doc); err != nil {
+		return err
+	}
+	for _, p := range ex.rs.Steps {
+		ex.jobs[p.Step] = a.job(ex, p)
+	}
+	return nil
+}
+
+// unchanged reports whether the files of a service that is not due look as
+// they were last seen, so that drift is found before a run at the price of a stat.
+func (a *Agent) unchanged(id string) bool {
+	return !slices.ContainsFunc(a.envPaths(id), func(p string) bool { return !a.savedFiles.same(p) })
+}
+
+func (a *Agent) nodeService(id string, c candidate, node bool) render.NodeService {
+	m := a.table.rows[id].m
+	s := render.NodeService{ID: id, Extra: m.Extra}
+	if node {
+		s.RunList = m.RunList
+	}
+	for name, value := range c.Good.Vars {
+		s.Environment = append(s.Environment, render.Var{Name: name, Value: value})
+	}
+	return s
+}
+
+// ordered puts own steps in the order providers before consumers, ties by id;
+// what is in a cycle comes by id.
+func (a *Agent) ordered(ids []string) []string {
+	in := map[string]bool{}
+	for _, id := range ids {
+		in[id] = true
+	}
+	var out []string
+	state := map[string]int{} // 1 being visited, 2 done
+	var visit func(id string)
+	visit = func(id string) {
+		if state[id] != 0 {
+			return
+		}
+		state[id] = 1
+		for _, p := range a.providersOf(id) {
+			if in[p] {
+				visit(p)
+			}
+		}
+		state[id] = 2
+		out = append(out, id)
+	}
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		visit(id)
+	}
+	return out
+}
+
+// providersOf are the services of this node that provide what id requires.
+func (a *Agent) providersOf(id string) []string {
+	var out []string
+	for key := range requiredKeys(a.table.rows[id].m) {
+		for _, p := range a.table.offerers[key] {
+			if p != id {
+				out = append(out, p)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// reasons says in words why w is due, most telling first.
+func (a *Agent) reasons(w *work) []string {
+	var out []string
+	if a.st.Manual != nil {
+		out = append(out, "provision by "+a.st.Manual.Who)
+	}
+	for _, r := range a.st.ForcedBy {
+		if a.st.Manual == nil || r != forcedManual {
+			out = append(out, r)
+		}
+	}
+	for _, d := range a.dueServices(w) {
+		out = append(out, d.ID+": "+d.Why)
+	}
+	if w.node && len(out) == 0 && w.nodeWhy != "" {
+		out = append(out, w.nodeWhy)
+	}
+	return out
+}
+
+// dueServices lists the services that w provisions for their own sake.
+func (a *Agent) dueServices(w *work) []status.DueService {
+	out := []status.DueService{}
+	add := func(id, step string) {
+		st := a.st.service(id)
+		d := status.DueService{ID: id, Step: step}
+		keys := a.table.changedKeys(id)
+		switch r := a.table.rows[id]; {
+		case st.Applied.Digest == "":
+			d.Why = "new"
+		case a.table.applied(r, st) || r.res.State == resolve.Kept:
+			d.Why = "its last run did not end well"
+			if !st.Dirty {
+				d.Why = "forced"
+			}
+		case len(keys) > 0:
+			d.Why, d.Keys = shorten(keys, 6)+" changed", keys
+		default:
+			d.Why = "its manifest changed"
+		}
+		out = append(out, d)
+	}
+	for _, id := range w.nodeIDs {
+		if w.node && a.table.due(id) {
+			add(id, "node")
+		}
+	}
+	for _, id := range w.own {
+		add(id, "own")
+	}
+	for _, id := range w.files {
+		add(id, "none")
+	}
+	slices.SortStableFunc(out, func(x, y status.DueService) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+// nodeJSONPath is where the run's node.json stands while it runs.
+func (a *Agent) nodeJSONPath(run string) string {
+	return filepath.Join(a.opt.Config.RunDir, run+".node.json")
+}
+
+// writeNodeJSON is called before the first step and removeNodeJSON after the last.
+func (a *Agent) writeNodeJSON(ex *execution) error {
+	return atomicfile.Write(a.nodeJSONPath(ex.rs.Run.ID), ex.node, 0o600)
+}
+
+func (a *Agent) removeNodeJSON(run string) { _ = os.Remove(a.nodeJSONPath(run)) }

@@ -1,0 +1,265 @@
+package listener
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/listener-agent/listener/manifest"
+	"github.com/listener-agent/listener/resolve"
+)
+
+// table holds every service in force, resolved. After a change only what it
+// touches is resolved again. The loop's goroutine owns it.
+type table struct {
+	a    *Agent
+	rows map[string]*row
+	ids  []string // sorted
+
+	users    map[string][]string // key → services that require it
+	offerers map[string][]string // key → services of this node that provide it
+	required []string            // all keys, sorted
+	stale    map[string]bool
+}
+
+// row is one service in force.
+type row struct {
+	m      *manifest.Manifest
+	res    resolve.Result
+	digest string            // of what a run would provision now; "" when not ready
+	offers map[string]string // key → value of what it provides here, once up
+	// offerMissing names a built-in that its provides lack, such as HOST.
+	offerMissing string
+}
+
+func newTable(a *Agent) *table {
+	return &table{a: a, rows: map[string]*row{}, stale: map[string]bool{}}
+}
+
+// setManifests takes the set in force and says in words what differs.
+func (t *table) setManifests(s *services) string {
+	var added, changed, removed []string
+	for id, f := range s.active {
+		switch old := t.rows[id]; {
+		case old == nil:
+			t.rows[id] = &row{m: f.m}
+			added = append(added, id)
+		case old.m != f.m:
+			t.rows[id] = &row{m: f.m}
+			changed = append(changed, id)
+		}
+	}
+	for id := range t.rows {
+		if s.active[id] == nil {
+			delete(t.rows, id)
+			removed = append(removed, id)
+		}
+	}
+	t.index()
+	t.staleAll()
+	var words []string
+	for _, w := range [...]struct {
+		name string
+		ids  []string
+	}{{"new", added}, {"changed", changed}, {"removed", removed}} {
+		if len(w.ids) > 0 {
+			slices.Sort(w.ids)
+			words = append(words, w.name+" "+shorten(w.ids, 8))
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
+// index builds who requires and who provides each key.
+func (t *table) index() {
+	t.ids = slices.Sorted(maps.Keys(t.rows))
+	t.users, t.offerers = map[string][]string{}, map[string][]string{}
+	for _, id := range t.ids {
+		m := t.rows[id].m
+		for key := range requiredKeys(m) {
+			t.users[key] = append(t.users[key], id)
+		}
+		for key := range m.Provides {
+			t.offerers[key] = append(t.offerers[key], id)
+		}
+	}
+	t.required = slices.Sorted(maps.Keys(t.users))
+}
+
+// requiredKeys are the keys that m's requires name.
+func requiredKeys(m *manifest.Manifest) map[string]bool {
+	keys := map[string]bool{}
+	for _, tmpl := range m.Requires {
+		for _, p := range tmpl.Parts {
+			if p.Key != "" {
+				keys[p.Key] = true
+			}
+		}
+	}
+	return keys
+}
+
+// keys are all keys that some service requires.
+func (t *table) keys() []string { return t.required }
+
+func (t *table) staleAll() {
+	for id := range t.rows {
+		t.stale[id] = true
+	}
+}
+
+// touch marks the services that require one of keys.
+func (t *table) touch(keys []string) {
+	for _, k := range keys {
+		for _, id := range t.users[k] {
+			t.stale[id] = true
+		}
+	}
+}
+
+// resolve brings every stale service up to date. What a service offers on
+// this node may make others stale in turn; readiness only grows within one
+// call or only shrinks with the view, so that this ends.
+func (t *table) resolve() {
+	for round := 0; len(t.stale) > 0 && round <= len(t.rows)+1; round++ {
+		ids := slices.Sorted(maps.Keys(t.stale))
+		clear(t.stale)
+		for _, id := range ids {
+			if r := t.rows[id]; r != nil {
+				t.resolveRow(id, r)
+			}
+		}
+	}
+}
+
+func (t *table) resolveRow(id string, r *row) {
+	st := t.a.st.service(id)
+	r.res = resolve.Service(r.m, t.a.nodeFacts(), picture{t.a}, st.Good)
+	r.digest = ""
+	if r.res.State == resolve.Ready {
+		r.digest = t.a.dig.service(r.m, r.res, digestVersion)
+	}
+	offers, missing := map[string]string(nil), ""
+	if r.res.State != resolve.Waiting && len(r.m.Provides) > 0 {
+		offers, missing = t.offers(r.m)
+	}
+	if !maps.Equal(offers, r.offers) {
+		r.offers = offers
+		for key := range r.m.Provides {
+			t.touch([]string{key})
+		}
+	}
+	r.offerMissing = missing
+}
+
+// offers expands what m provides on this node.
+func (t *table) offers(m *manifest.Manifest) (map[string]string, string) {
+	out := make(map[string]string, len(m.Provides))
+	for key, tmpl := range m.Provides {
+		text, missing := resolve.Offer(m, t.a.nodeFacts(), tmpl)
+		if missing != "" {
+			return nil, missing
+		}
+		out[key] = text
+	}
+	return out, ""
+}
+
+// due reports whether a run would provision the service, for its own sake.
+func (t *table) due(id string) bool {
+	r, st := t.rows[id], t.a.st.service(id)
+	switch r.res.State {
+	case resolve.Ready:
+		return st.Dirty || !t.applied(r, st)
+	case resolve.Kept:
+		return st.Dirty
+	}
+	return false
+}
+
+// applied reports whether the last success was with what r is now; a digest
+// of an older version is compared the way it was made.
+func (t *table) applied(r *row, st *serviceState) bool {
+	if st.Applied.Version == digestVersion || st.Applied.Version == 0 {
+		return st.Applied.Digest == r.digest
+	}
+	return st.Applied.Digest == t.a.dig.service(r.m, r.res, st.Applied.Version)
+}
+
+// candidate is what becomes true of the service when its step succeeds now.
+func (t *table) candidate(id string) candidate {
+	r, st := t.rows[id], t.a.st.service(id)
+	if r.res.State == resolve.Kept {
+		return candidate{Inputs: st.Applied, Good: st.Good, Files: t.a.envPaths(id)}
+	}
+	good := &resolve.Good{
+		Vars: make(map[string]string, len(r.res.Vars)),
+		Uses: make(map[string]resolve.Answer, len(r.res.Uses)),
+	}
+	for _, v := range r.res.Vars {
+		good.Vars[v.Name] = v.Value
+	}
+	for _, u := range r.res.Uses {
+		if u.Answer.Rank != resolve.None {
+			good.Uses[u.ID] = u.Answer
+		}
+	}
+	return candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: t.a.envPaths(id)}
+}
+
+// changedKeys names the keys whose value differs from what was last applied.
+func (t *table) changedKeys(id string) []string {
+	r := t.rows[id]
+	if r.res.State != resolve.Ready {
+		return nil
+	}
+	return changed(t.a.st.service(id).Applied, t.a.dig.inputs(r.m, r.res))
+}
+
+// picture shows the agent's view, attributes and own services to resolve.
+type picture struct{ a *Agent }
+
+func (p picture) Value(region, key string) (resolve.Entry, bool) { return p.a.view.value(region, key) }
+func (p picture) Proven(key string) bool                         { return p.a.view.proven(key) }
+func (p picture) Authoritative() bool                            { return p.a.view.auth }
+func (p picture) Known() bool                                    { return p.a.view.known }
+
+func (p picture) Attribute(region, key string) (string, bool) {
+	if region == "" {
+		s, ok := p.a.attrs.General[key]
+		return s, ok
+	}
+	s, ok := p.a.attrs.Regions[region][key]
+	return s, ok
+}
+
+// Providers are this node's own services: one that is provisioned, or about
+// to be in the same run, counts as up.
+func (p picture) Providers(key string) []resolve.Provider {
+	var out []resolve.Provider
+	for _, id := range p.a.table.offerers[key] {
+		r := p.a.table.rows[id]
+		text, up := r.offers[key]
+		out = append(out, resolve.Provider{
+			Region: p.a.region, Node: p.a.node, Service: id,
+			Text: text, Up: up, Priority: r.m.Priority, Weight: r.m.Weight,
+		})
+	}
+	return out
+}
+
+func (a *Agent) nodeFacts() resolve.Node {
+	return resolve.Node{
+		Name: a.node, Host: a.host, Region: a.region,
+		Federation: a.space.Federation, RegionOrder: a.cfg.RegionOrder,
+	}
+}
+
+// shorten joins at most n names and counts the rest.
+func shorten(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+}

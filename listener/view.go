@@ -1,0 +1,262 @@
+package listener
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
+)
+
+// view is the node's present picture of the operator's values. The loop's
+// goroutine owns it; it holds only keys that services need.
+type view struct {
+	space  store.Space
+	region string
+
+	entries map[valueKey]entry
+	// gone holds the revision at which a followed value was deleted.
+	gone map[valueKey]uint64
+	// held values stay as they were (or absent), since the Reset of that
+	// revision went backwards: docs/operations.md, "the store went back".
+	held     map[valueKey]uint64
+	followed map[string]bool
+	// accepted keys are absent for good: an operator said so.
+	accepted map[string]bool
+
+	// rev is the newest revision of the store that was seen.
+	rev uint64
+	// known: a Reset or the replica said something; auth: the first Reset
+	// came in this process and the link holds.
+	known, auth, reset bool
+	since              time.Time // of the present link state
+	err                error     // why the link is lost
+	replicaAt          time.Time // of the replica that serves; zero: none does
+}
+
+// valueKey is an operator's value; region "" is every region.
+type valueKey struct{ region, key string }
+
+type entry struct {
+	text string
+	rev  uint64
+	seen time.Time // when this agent first saw rev
+	bad  string    // why the stored value is refused; text is the good one before it
+	none bool      // with bad: there was no good one
+}
+
+func newView(space store.Space, region string, now time.Time) *view {
+	return &view{
+		space: space, region: region, since: now,
+		entries: map[valueKey]entry{}, gone: map[valueKey]uint64{},
+		held: map[valueKey]uint64{}, followed: map[string]bool{}, accepted: map[string]bool{},
+	}
+}
+
+// prefixes are what a Watch for keys follows.
+func (v *view) prefixes(keys []string) []string {
+	out := make([]string, 0, 2*len(keys))
+	for _, k := range keys {
+		out = append(out, v.space.Value("", k), v.space.Value(v.region, k))
+	}
+	return out
+}
+
+// apply takes one update of a Watch that follows keys and returns the keys
+// whose answer may differ now; all says that every key's may.
+func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []string, all bool) {
+	switch u.Kind {
+	case store.Lost:
+		if v.auth || v.err == nil {
+			v.since = now
+		}
+		v.auth, v.err = false, u.Err
+		return nil, true
+	case store.Reset:
+		v.applyReset(u, keys, now)
+		return nil, true
+	}
+	set := map[string]bool{}
+	for _, kv := range u.KVs {
+		if k, ok := v.place(kv.Key); ok {
+			delete(v.held, k)
+			v.put(k, kv, now)
+			set[k.key] = true
+		}
+	}
+	for _, g := range u.Gone {
+		if k, ok := v.place(g.Key); ok {
+			delete(v.held, k)
+			delete(v.entries, k)
+			v.gone[k] = g.Rev
+			set[k.key] = true
+		}
+	}
+	v.rev = max(v.rev, u.Rev)
+	for k := range set {
+		touched = append(touched, k)
+	}
+	slices.Sort(touched)
+	return touched, false
+}
+
+// applyReset replaces the picture. When the store went backwards, what
+// differs is held: an outage or a restored backup changes no file.
+func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
+	next := make(map[valueKey]store.KV, len(u.KVs))
+	regressed := v.known && u.Rev < v.rev
+	for _, kv := range u.KVs {
+		if k, ok := v.place(kv.Key); ok {
+			next[k] = kv
+			if old, ok := v.entries[k]; ok && kv.Rev < old.rev {
+				regressed = true
+			}
+		}
+	}
+	follow := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		follow[k] = true
+	}
+	if regressed {
+		v.hold(next, follow, u.Rev)
+	}
+	for k, kv := range next {
+		if at, ok := v.held[k]; ok && kv.Rev <= at {
+			continue
+		}
+		delete(v.held, k)
+		v.put(k, kv, now)
+	}
+	for k := range v.entries {
+		_, held := v.held[k]
+		if _, ok := next[k]; !follow[k.key] || !ok && !held {
+			delete(v.entries, k)
+		}
+	}
+	for k := range v.held {
+		if !follow[k.key] {
+			delete(v.held, k)
+		}
+	}
+	if !v.auth {
+		v.since = now
+	}
+	v.followed, v.rev = follow, u.Rev
+	v.known, v.auth, v.reset, v.err, v.replicaAt = true, true, true, nil, time.Time{}
+}
+
+// hold marks every value that was followed before and is absent, different or
+// new in next.
+func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint64) {
+	for k, e := range v.entries {
+		kv, ok := next[k]
+		if text, err := valueText(kv.Value); follow[k.key] && (!ok || err != nil || text != e.text) {
+			v.held[k] = at
+			e.rev = min(e.rev, kv.Rev) // so that the same state is not a regression again
+			v.entries[k] = e
+		}
+	}
+	for k := range next {
+		if _, had := v.entries[k]; !had && v.followed[k.key] {
+			v.held[k] = at
+		}
+	}
+}
+
+// put takes kv; a value that is refused leaves the last good text in force.
+func (v *view) put(k valueKey, kv store.KV, now time.Time) {
+	old, had := v.entries[k]
+	e := entry{rev: kv.Rev, seen: now}
+	if had && old.rev == kv.Rev {
+		e.seen = old.seen
+	}
+	text, err := valueText(kv.Value)
+	if err != nil {
+		e.text, e.bad, e.none = old.text, err.Error(), !had || old.none
+	} else {
+		e.text = text
+	}
+	v.entries[k] = e
+	delete(v.gone, k)
+	delete(v.accepted, k.key)
+}
+
+// place finds which followed value a store key is.
+func (v *view) place(key string) (valueKey, bool) {
+	p, ok := v.space.Parts(key)
+	switch {
+	case ok && len(p) == 2 && p[0] == "values":
+		return valueKey{key: p[1]}, true
+	case ok && len(p) == 4 && p[0] == "regions" && p[1] == v.region && p[2] == "values":
+		return valueKey{region: p[1], key: p[3]}, true
+	}
+	return valueKey{}, false
+}
+
+// valueText is a stored value as text: one trailing newline is stripped,
+// other newlines and NUL are refused, and what is not UTF-8, since node.json
+// could not hold it; empty is a value.
+func valueText(b []byte) (string, error) {
+	b = bytes.TrimSuffix(b, []byte("\n"))
+	if i := bytes.IndexAny(b, "\n\x00"); i >= 0 {
+		return "", fmt.Errorf("the value has a newline or NUL at byte %d", i)
+	}
+	if !utf8.Valid(b) {
+		return "", errors.New("the value is not UTF-8")
+	}
+	return string(b), nil
+}
+
+// accept ends the holds on key, or with "" on every key; the keys are named.
+// The caller has the store read again.
+func (v *view) accept(key string) []string {
+	var out []string
+	for k := range v.held {
+		if key == "" || k.key == key {
+			delete(v.held, k)
+			out = append(out, k.key)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// value is the operator's value, unless it was never good.
+func (v *view) value(region, key string) (resolve.Entry, bool) {
+	e, ok := v.entries[valueKey{region, key}]
+	if !ok || e.none {
+		return resolve.Entry{}, false
+	}
+	return resolve.Entry{Text: e.text, Rev: e.rev}, true
+}
+
+// proven reports whether the absence of key's value can be believed.
+func (v *view) proven(key string) bool {
+	if v.accepted[key] {
+		return true
+	}
+	if !v.auth {
+		return false
+	}
+	for _, k := range [...]valueKey{{"", key}, {v.region, key}} {
+		if _, held := v.held[k]; held || v.entries[k].bad != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// deletedAt is the revision at which the last value of key was deleted, 0 if
+// this agent did not see it.
+func (v *view) deletedAt(key string) uint64 {
+	return max(v.gone[valueKey{"", key}], v.gone[valueKey{v.region, key}])
+}
+
+// seenAt is when this agent first saw the value of key.
+func (v *view) seenAt(region, key string) time.Time {
+	return v.entries[valueKey{region, key}].seen
+}

@@ -1,0 +1,146 @@
+package listener
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/listener-agent/listener/store"
+)
+
+// tagged is an Update with the Watch that it came from.
+type tagged struct {
+	gen int
+	u   store.Update
+}
+
+// watchState is the agent's one Watch, and a second one while the set of
+// followed keys changes: the new one takes over at its Reset, so that nothing
+// is unwatched in between.
+type watchState struct {
+	keys      []string // followed by the newest Watch, sorted
+	gen       int      // of the newest Watch; 0: none yet
+	live      int      // of the Watch that is applied
+	liveKeys  []string
+	cancel    map[int]context.CancelFunc
+	bootUntil time.Time
+	force     bool // start a new Watch even though the keys are the same
+}
+
+// refreshWatch makes the Watch follow the keys that the services need now.
+func (a *Agent) refreshWatch() {
+	w := &a.watch
+	keys := a.table.keys()
+	if w.gen > 0 && !w.force && slices.Equal(keys, w.keys) {
+		return
+	}
+	ctx, cancel := context.WithCancel(a.runCtx)
+	if w.cancel == nil {
+		w.cancel = map[int]context.CancelFunc{}
+	}
+	for gen, end := range w.cancel { // those that never became live
+		if gen != w.live {
+			end()
+			delete(w.cancel, gen)
+		}
+	}
+	w.gen++
+	w.keys, w.force = keys, false
+	w.cancel[w.gen] = cancel
+	// The node's own entry makes sure that there is something to watch.
+	ch := a.opt.Store.Watch(ctx, append(a.view.prefixes(keys), a.space.Key("nodes", a.node))...)
+	gen := w.gen
+	a.wg.Go(func() { a.forward(ctx, gen, ch) })
+}
+
+// forward hands updates to the loop until its Watch ends.
+func (a *Agent) forward(ctx context.Context, gen int, ch <-chan store.Update) {
+	for u := range ch {
+		select {
+		case a.updates <- tagged{gen, u}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// onUpdate applies an update of the live Watch, and makes the newest Watch
+// the live one at its Reset.
+func (a *Agent) onUpdate(t tagged) {
+	w := &a.watch
+	if t.gen == w.gen && t.gen != w.live && t.u.Kind == store.Reset {
+		if end := w.cancel[w.live]; end != nil {
+			end()
+			delete(w.cancel, w.live)
+		}
+		w.live, w.liveKeys = t.gen, w.keys
+	}
+	first := w.live == 0 && t.gen == w.gen && t.u.Kind == store.Lost // no Watch has come to a Reset yet
+	if t.gen != w.live && !first {
+		return
+	}
+	was := a.view.auth
+	touched, all := a.view.apply(t.u, w.liveKeys, time.Now())
+	switch t.u.Kind {
+	case store.Lost:
+		if was || w.live == 0 {
+			a.emit("store lost", "store unreachable: "+errText(t.u.Err))
+		}
+	case store.Reset:
+		if !was {
+			a.emit("store reset", "store is read")
+		}
+		a.booted = true
+	}
+	if all {
+		a.table.staleAll()
+	}
+	a.table.touch(touched)
+	a.saveReplica()
+}
+
+// boot ends the wait for the first Reset: after boot_wait the replica serves,
+// or, without one, what attributes and defaults satisfy.
+func (a *Agent) boot() {
+	if a.booted {
+		return
+	}
+	left := time.Until(a.watch.bootUntil)
+	if left > 0 {
+		a.timers.in(left)
+		return
+	}
+	a.booted = true
+	a.view.since = time.Now()
+	a.table.staleAll()
+	if a.view.known {
+		a.emit("replica serves", "no answer from the store; values of "+a.view.replicaAt.UTC().Format(time.RFC3339)+" serve")
+	} else {
+		a.emit("store waits", "no answer from the store and no replica; only services that need nothing from it go ahead")
+	}
+}
+
+// saveReplica queues the view for the disk.
+func (a *Agent) saveReplica() {
+	if !a.view.reset {
+		return
+	}
+	a.slow.later("replica", func() error {
+		var data []byte
+		err := a.do(a.runCtx, func() {
+			if b, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
+				data = b
+			}
+		})
+		if err != nil || data == nil {
+			return nil // stopping: the replica is a little older, which is safe
+		}
+		return writeReplica(a.replicaPath(), data)
+	})
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "no reason given"
+	}
+	return err.Error()
+}

@@ -1,0 +1,329 @@
+// Package resolve computes what a service's placeholders mean on this node:
+// it ranks operator values, providers, attributes and defaults, and keeps the
+// last known good value while absence is not proven. It is pure.
+package resolve
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/listener-agent/listener/manifest"
+)
+
+// Rank is which source a value came from; lower wins, None has no value.
+type Rank uint8
+
+// The ranks, the first present wins.
+const (
+	None          Rank = iota
+	RegionValue        // operator value for the own region
+	Value              // operator value
+	OwnRegion          // providers up, own region
+	NextRegion         // providers up, next region of region_order
+	RegionDefault      // attributes of the own region
+	General            // attributes
+	Default            // the placeholder's own default
+)
+
+// static ranks come from files on this node: a last good value of these gives
+// way to an edit at once.
+func (r Rank) static() bool { return r >= RegionDefault }
+
+// Entry is an operator's value as the view holds it.
+type Entry struct {
+	Text string
+	Rev  uint64
+}
+
+// Provider is one entry of a key.
+type Provider struct {
+	Region, Node, Service string
+	Text                  string
+	Rev                   uint64 // 0: this node's own, not yet published
+	Up                    bool
+	Priority, Weight      int
+}
+
+// ID names the provider within its key.
+func (p Provider) ID() string { return p.Region + "/" + p.Node + "/" + p.Service }
+
+// Node is what the built-in placeholders say.
+type Node struct {
+	Name, Host, Region, Federation string
+	RegionOrder                    []string
+}
+
+// Picture is the node's view, as resolve asks of it. Its methods do not block.
+type Picture interface {
+	// Value is the operator's value of key for region; "" is every region.
+	Value(region, key string) (Entry, bool)
+	// Providers are all entries of key, up or not, in any order.
+	Providers(key string) []Provider
+	// Attribute is the static fallback for region; "" is the general one.
+	Attribute(region, key string) (string, bool)
+	// Proven reports whether the absence of key can be believed: the view is
+	// authoritative, no hold is on it and its last providers did not expire.
+	Proven(key string) bool
+	// Authoritative: the first Reset came and the link holds.
+	Authoritative() bool
+	// Known is false until the store or its replica said anything at all.
+	Known() bool
+}
+
+// Answer is what one placeholder resolved to.
+type Answer struct {
+	Rank     Rank   `json:"rank"` // the numbers stand in state.json: never reorder
+	Text     string `json:"text"`
+	Rev      uint64 `json:"rev,omitempty"`
+	Region   string `json:"region,omitempty"`   // of the value, the attributes or the provider
+	Provider string `json:"provider,omitempty"` // NODE/SERVICE; with {KEY[]}, all of them joined by ","
+	// LastGood: absence is unproven, so the last good value stands in.
+	LastGood bool `json:"-"`
+}
+
+// Good is what the last successful step of a service used.
+type Good struct {
+	// Vars is the whole environment.
+	Vars map[string]string `json:"vars"`
+	// Uses holds each placeholder's answer by PlaceholderID.
+	Uses map[string]Answer `json:"uses,omitempty"`
+}
+
+// State is whether a service can be provisioned.
+type State uint8
+
+// The states of a service.
+const (
+	// Ready: Vars is the environment to provision with.
+	Ready State = iota
+	// Kept: something required is not there; the service keeps its last good
+	// environment, which Vars is, and is not due.
+	Kept
+	// Waiting: something required is not there and there is no last good.
+	Waiting
+)
+
+// Use is one placeholder of a service and its answer.
+type Use struct {
+	ID, Key string
+	Answer  Answer
+}
+
+// Var is one variable of the environment.
+type Var struct{ Name, Value string }
+
+// Result is one service, resolved.
+type Result struct {
+	State State
+	// Vars is sorted by name; nil when Waiting.
+	Vars []Var
+	// Uses has every placeholder over keys once, sorted by ID.
+	Uses []Use
+	// Missing are the keys (or built-ins) that hold the service back, sorted.
+	Missing []string
+}
+
+// PlaceholderID identifies what a placeholder asks for, whatever its default.
+func PlaceholderID(p manifest.Part) string {
+	id := p.Key
+	if p.Service != "" {
+		id = p.Service + "/" + id
+	}
+	if p.List {
+		id += "[" + p.Sep + "]"
+	}
+	return id
+}
+
+// Service resolves m. good is nil when no step of it ever succeeded.
+func Service(m *manifest.Manifest, n Node, pic Picture, good *Good) Result {
+	r := resolver{m: m, n: n, pic: pic, good: good}
+	vars := make([]Var, 0, len(m.Environment)+len(m.Requires))
+	for name, text := range m.Environment {
+		vars = append(vars, Var{name, text})
+	}
+	for name, t := range m.Requires {
+		text, ok := r.expand(t)
+		if ok {
+			vars = append(vars, Var{name, text})
+		}
+	}
+	slices.SortFunc(r.uses, func(a, b Use) int { return strings.Compare(a.ID, b.ID) })
+	slices.Sort(r.missing)
+	res := Result{Uses: r.uses, Missing: slices.Compact(r.missing)}
+	switch {
+	case len(res.Missing) == 0 || m.Relaxed && pic.Known() && !r.builtinMissing:
+		res.Vars = vars
+	case good != nil:
+		res.State = Kept
+		for name, text := range good.Vars {
+			res.Vars = append(res.Vars, Var{name, text})
+		}
+	default:
+		res.State = Waiting
+	}
+	slices.SortFunc(res.Vars, func(a, b Var) int { return strings.Compare(a.Name, b.Name) })
+	return res
+}
+
+type resolver struct {
+	m    *manifest.Manifest
+	n    Node
+	pic  Picture
+	good *Good
+
+	uses           []Use
+	missing        []string
+	builtinMissing bool
+}
+
+// expand returns the text and whether the variable is set at all.
+func (r *resolver) expand(t manifest.Template) (string, bool) {
+	text, absent, err := t.Expand(func(p manifest.Part) (string, bool) {
+		if p.Key == "" {
+			return builtin(r.m, r.n, p)
+		}
+		a := r.use(p)
+		return a.Text, a.Rank != None
+	})
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
+		for _, p := range lacks.Parts {
+			r.missing = append(r.missing, p.Key+p.Builtin)
+			r.builtinMissing = r.builtinMissing || p.Builtin != ""
+		}
+	}
+	return text, err == nil && !absent
+}
+
+// use answers a placeholder and remembers it once.
+func (r *resolver) use(p manifest.Part) Answer {
+	id := PlaceholderID(p)
+	a := r.answer(p, id)
+	if !slices.ContainsFunc(r.uses, func(u Use) bool { return u.ID == id }) {
+		r.uses = append(r.uses, Use{ID: id, Key: p.Key, Answer: a})
+	}
+	return a
+}
+
+func (r *resolver) answer(p manifest.Part, id string) Answer {
+	var last Answer
+	if r.good != nil {
+		last = r.good.Uses[id]
+	}
+	usable := last.Rank != None && !last.Rank.static()
+	a, unproven := r.fromStore(p)
+	if a.Rank != None {
+		// The replica may be older than what the last run already used.
+		if usable && !r.pic.Authoritative() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
+			last.LastGood = true
+			return last
+		}
+		return a
+	}
+	if usable && (unproven || !r.pic.Proven(p.Key)) {
+		last.LastGood = true
+		return last
+	}
+	if text, ok := r.pic.Attribute(r.n.Region, p.Key); ok && p.Service == "" {
+		return Answer{Rank: RegionDefault, Text: text, Region: r.n.Region}
+	}
+	if text, ok := r.pic.Attribute("", p.Key); ok && p.Service == "" {
+		return Answer{Rank: General, Text: text}
+	}
+	if p.HasDefault {
+		return Answer{Rank: Default, Text: p.Default}
+	}
+	return Answer{}
+}
+
+// fromStore tries ranks 1 to 4; unproven says that providers exist but none is up.
+func (r *resolver) fromStore(p manifest.Part) (a Answer, unproven bool) {
+	if p.Service == "" {
+		if e, ok := r.pic.Value(r.n.Region, p.Key); ok {
+			return Answer{Rank: RegionValue, Text: e.Text, Rev: e.Rev, Region: r.n.Region}, false
+		}
+		if e, ok := r.pic.Value("", p.Key); ok {
+			return Answer{Rank: Value, Text: e.Text, Rev: e.Rev}, false
+		}
+	}
+	all := r.pic.Providers(p.Key)
+	if p.Service != "" {
+		all = slices.DeleteFunc(slices.Clone(all), func(q Provider) bool { return q.Service != p.Service })
+	}
+	if len(all) == 0 {
+		return Answer{}, false
+	}
+	for i, region := range append([]string{r.n.Region}, r.n.RegionOrder...) {
+		var up []Provider
+		for _, q := range all {
+			if q.Up && q.Region == region {
+				up = append(up, q)
+			}
+		}
+		if len(up) == 0 {
+			continue
+		}
+		rank := OwnRegion
+		if i > 0 {
+			rank = NextRegion
+		}
+		if p.List {
+			return list(up, rank, p.Sep), false
+		}
+		q := pick(r.n.Name, p.Key, up)
+		return Answer{Rank: rank, Text: q.Text, Rev: q.Rev, Region: region, Provider: q.Node + "/" + q.Service}, false
+	}
+	return Answer{}, true
+}
+
+// list joins the values of all providers, sorted and without repetition.
+func list(up []Provider, rank Rank, sep string) Answer {
+	a := Answer{Rank: rank, Region: up[0].Region}
+	var texts, ids []string
+	for _, q := range up {
+		texts = append(texts, q.Text)
+		ids = append(ids, q.Node+"/"+q.Service)
+		a.Rev = max(a.Rev, q.Rev)
+	}
+	slices.Sort(texts)
+	slices.Sort(ids)
+	a.Text = strings.Join(slices.Compact(texts), sep)
+	a.Provider = strings.Join(ids, ",")
+	return a
+}
+
+// builtin is the text of a built-in placeholder, and whether the node has it.
+func builtin(m *manifest.Manifest, n Node, p manifest.Part) (string, bool) {
+	text := ""
+	switch p.Builtin {
+	case "HOST":
+		text = n.Host
+	case "PORT":
+		text = m.Port()
+	case "NODE":
+		text = n.Name
+	case "REGION":
+		text = n.Region
+	case "FEDERATION":
+		text = n.Federation
+	case "ID":
+		text = m.ID
+	}
+	return text, text != ""
+}
+
+// Offer expands a template of provides or check; missing names the built-in
+// that has no value on this node.
+func Offer(m *manifest.Manifest, n Node, t manifest.Template) (text, missing string) {
+	text, _, err := t.Expand(func(p manifest.Part) (string, bool) {
+		if p.EnvVar != "" {
+			return m.Environment[p.EnvVar], true
+		}
+		return builtin(m, n, p)
+	})
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
+		return "", lacks.Parts[0].Builtin
+	}
+	return text, ""
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Runs all tests with the race detector: scripts/test.sh [go test flag or package]...
+# (no package: all). What they need beside Go is listed here. As root, or with
+# CI=true, what is missing is installed by apt-get; else the line that installs
+# it is printed, and what has to be left out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The C compiler that the race detector links with, and its headers.
+has_cc() {
+  echo '#include <stdlib.h>
+int main(void) { return 0; }' | ${CC:-gcc} -x c -o /dev/null - >/dev/null 2>&1
+}
+
+# Debian packages | a command that succeeds if they are there | what is left out
+# without them. For a program: command -v NAME.
+needs=(
+  "gcc libc6-dev|has_cc|the race detector"
+)
+
+# missing prints the lines of needs that are not met.
+missing() {
+  local line check
+  for line in "${needs[@]}"; do
+    check=${line#*|}
+    ${check%|*} >/dev/null || echo "$line"
+  done
+}
+
+# install gets packages by apt-get; it asks nothing and waits for a locked dpkg.
+install() {
+  local as=()
+  ((EUID == 0)) || as=(sudo -n)
+  "${as[@]}" apt-get update -q || return
+  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+    --no-install-recommends -o DPkg::Lock::Timeout=600 "$@"
+}
+
+lines=$(missing)
+if [[ -n $lines ]]; then
+  read -ra packages <<<"$(cut -d'|' -f1 <<<"$lines" | tr '\n' ' ')"
+  if ((EUID == 0)) || [[ ${CI:-} == true ]]; then
+    echo "test: installing what the tests need: ${packages[*]}"
+    install "${packages[@]}" || echo "test: apt-get could not install it" >&2
+  else
+    echo "test: not all that the tests need is here; this installs it:"
+    echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${packages[*]}"
+  fi
+  while IFS='|' read -r _ _ what; do
+    [[ -z $what ]] || echo "test: left out: $what"
+  done < <(missing)
+  if [[ ${CI:-} == true && -n $(missing) ]]; then
+    echo "test: in CI nothing may be left out" >&2
+    exit 1
+  fi
+fi
+
+flags=(-shuffle=on)
+# The module itself is built without cgo; the race detector is cgo's.
+if has_cc; then
+  export CGO_ENABLED=1
+  flags+=(-race)
+fi
+# The last argument that is no flag is a package; without one it is all of them.
+[[ $# -gt 0 && ${!#} != -* ]] || set -- "$@" ./...
+echo "test: go test ${flags[*]} $*"
+exec go test "${flags[@]}" "$@"

@@ -1,0 +1,63 @@
+package local
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/storetest"
+)
+
+// options are those of a test: quick to notice a file that was replaced.
+func options(t testing.TB) Options {
+	return Options{Path: filepath.Join(t.TempDir(), "store.db"), CheckEvery: 20 * time.Millisecond, NoSync: true}
+}
+
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// cp does what the command does: it writes over the file that is there.
+func cp(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, fileMode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func harness(t *testing.T) *storetest.Harness {
+	o := options(t)
+	h := &storetest.Harness{Store: open(t, o)}
+	h.Reopen = func(t *testing.T) store.Store {
+		must(t, h.Store.Close())
+		return open(t, o)
+	}
+	h.Wipe = func(t *testing.T) { must(t, os.Remove(o.Path)) }
+	h.Snapshot = func(t *testing.T) func(*testing.T) {
+		backup := o.Path + ".backup"
+		cp(t, o.Path, backup)
+		return func(t *testing.T) { cp(t, backup, o.Path) }
+	}
+	return h
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, harness) }
