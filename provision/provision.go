@@ -86,14 +86,17 @@ func New(o Options) (*Provisioner, error) {
 	if o.Exe == "" {
 		o.Exe = "/proc/self/exe"
 	}
+	// Opened once while that is possible: a full disk or a file system that
+	// became read-only then does not keep steps from running.
+	_, _ = supervisor.Held(o.StateDir)
 	return &Provisioner{o: o, running: map[Ref]*handle{}, handles: map[*handle]bool{}}, nil
 }
 
 // Run hands the job to a supervisor and blocks until its result. When ctx ends
 // first, it returns ctx.Err() and the step goes on; Adopt then takes its
-// result. A nil error means that the step has a result, be it a failure; with
-// any other error than ctx's nothing was started. The result stays in RunDir
-// until Forget.
+// result. A nil error means that the step has a result, be it a failure; it
+// stays in RunDir until Forget. With any other error nothing was started, unless
+// Left names the step: then it is to be adopted.
 //
 // Only one step runs at a time on a node: ErrBusy when another holds the lock
 // for 2 s, ErrLeft when an earlier one was neither adopted nor forgotten. A job
@@ -162,8 +165,9 @@ func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan mes
 		case supervisor.Busy:
 			_ = os.Remove(path)
 			return Result{}, fmt.Errorf("provision: %w: %s", ErrBusy, m.rest)
-		case supervisor.Gone:
-			return Result{}, fmt.Errorf("provision: the job was taken away: %s", m.rest)
+		case supervisor.Refused:
+			_ = os.Remove(path)
+			return Result{}, fmt.Errorf("provision: run %s step %s was not started: %s", ref.Run, ref.Step, m.rest)
 		}
 	}
 }

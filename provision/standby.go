@@ -167,7 +167,7 @@ func (p *Provisioner) watch(h *handle) {
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		switch w := supervisor.Word(word); w {
-		case supervisor.Started, supervisor.Recorded, supervisor.Unrecorded, supervisor.Busy, supervisor.Gone:
+		case supervisor.Started, supervisor.Recorded, supervisor.Unrecorded, supervisor.Busy, supervisor.Refused:
 			p.pass(h, message{w, rest})
 		default:
 			if said.Len() < 2<<10 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -289,14 +290,26 @@ func TestResultCannotBeRecorded(t *testing.T) {
 func TestReadOnlyStateDir(t *testing.T) {
 	state := mountTmpfs(t, "size=64k")
 	p := openProvisioner(t, Options{StateDir: state, RunDir: t.TempDir()})
-	if err := syscall.Mount("t", state, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+	remount := func(flags uintptr) {
+		if err := syscall.Mount("t", state, "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	if res := mustRun(t, p, sh("echo nowhere to go; exit 3")); res.Outcome != Exited || res.Exit != 3 {
+		t.Errorf("%+v", res)
+	}
+	remount(0)
+	if err := os.Remove(supervisor.LockPath(state)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := p.Run(context.Background(), sh("true"))
-	if err == nil || !strings.Contains(err.Error(), "read-only") {
-		t.Errorf("err %v", err)
+	remount(syscall.MS_RDONLY)
+	job := sh("true")
+	_, err := p.Run(context.Background(), job)
+	if err == nil || errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("without a lock nothing may run: %v", err)
 	}
-	if left, _ := p.Left(); len(left) != 0 {
+	if left, _ := p.Left(); slices.Contains(left, Ref{job.Run, job.Step}) {
 		t.Errorf("left %v", left)
 	}
 }
