@@ -238,7 +238,8 @@ func TestFullDisk(t *testing.T) {
 	state, run := mountTmpfs(t, "size=300k"), mountTmpfs(t, "size=64k")
 	p := openProvisioner(t, Options{StateDir: state, RunDir: run})
 	// The command fills both, prints more than there is room for, makes room, and prints on.
-	job := sh(`dd if=/dev/zero of=$2/fill bs=4096 2>/dev/null
+	job := sh(`while ! test -e $2/*.result.tmp; do sleep 0.005; done # room for it is reserved once it runs
+		dd if=/dev/zero of=$2/fill bs=4096 2>/dev/null
 		dd if=/dev/zero bs=100000 count=10 2>/dev/null | tr '\0' x
 		rm $1/runs/reserve; sleep 0.3; echo after`, state, run)
 	if err := os.MkdirAll(state+"/runs", 0o700); err != nil {
