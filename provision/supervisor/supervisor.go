@@ -119,6 +119,8 @@ func supervise(args []string) int {
 func newSupervisor() (*supervisor, error) {
 	closeInherited()
 	s := &supervisor{cancel: make(chan struct{})}
+	// Started as /proc/self/exe it would be called "exe" in ps and top.
+	_ = os.WriteFile("/proc/self/comm", []byte("listener-step"), 0)
 	// A child subreaper: descendants of the command that lose their parent
 	// become our children, so a daemonized one is still found and reaped.
 	const prSetChildSubreaper = 36 // linux/prctl.h
