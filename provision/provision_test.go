@@ -97,7 +97,7 @@ func TestArgumentsAndEnvironmentAreExact(t *testing.T) {
 // TestSurroundings: what else a command inherits.
 func TestSurroundings(t *testing.T) {
 	p := newProvisioner(t)
-	job := sh(`readlink /proc/$$/fd/0; ls /proc/$$/fd | tr '\n' ' '; echo; pwd
+	job := sh(`readlink /proc/$$/fd/0; for f in /proc/$$/fd/*; do test -e "$f" && printf '%s ' "${f##*/}"; done; echo; pwd
 		cut -d' ' -f1,5,6 /proc/$$/stat; exec grep -E '^Sig(Blk|Ign)' /proc/self/status`)
 	job.Dir = t.TempDir()
 	mustRun(t, p, job)
