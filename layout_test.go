@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"store":               {},
 	"store/internal/feed": {"store"},
 	"store/local":         {"store", "store/internal/feed", "internal/atomicfile"},
-	"store/storetest":     {"store"},
+	"store/storetest":     {"store", "store/internal/feed"},
 
 	"api":                  shared,
 	"config":               shared,

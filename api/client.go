@@ -123,7 +123,7 @@ func (c *Client) Log(ctx context.Context, id string, follow bool) (log io.ReadCl
 	if follow {
 		path += "?follow=1"
 	}
-	resp, err := c.send(ctx, "GET", path, nil, nil)
+	resp, err := c.send(ctx, "GET", path, nil)
 	if err != nil {
 		return nil, "", err
 	}
@@ -160,7 +160,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 			return err
 		}
 	}
-	resp, err := c.send(ctx, method, path, body, nil)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -175,13 +175,10 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 }
 
 // send makes an Error of every answer that is not a success.
-func (c *Client) send(ctx context.Context, method, path string, body []byte, header map[string]string) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://listener"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
-	}
-	for k, v := range header {
-		req.Header.Set(k, v)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -208,7 +205,7 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte, hea
 
 // stream reads server-sent events: name and data of each.
 func (c *Client) stream(ctx context.Context, path string, fn func(name string, data []byte) error) error {
-	resp, err := c.send(ctx, "GET", path, nil, nil)
+	resp, err := c.send(ctx, "GET", path, nil)
 	if err != nil {
 		return err
 	}

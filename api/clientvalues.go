@@ -17,7 +17,7 @@ func (c *Client) Value(ctx context.Context, region, key string) (Value, error) {
 	if err := CheckKey(key); err != nil {
 		return Value{}, err
 	}
-	resp, err := c.send(ctx, "GET", "/v1/values/"+key+"?"+url.Values{"region": {region}}.Encode(), nil, nil)
+	resp, err := c.send(ctx, "GET", "/v1/values/"+key+"?"+url.Values{"region": {region}}.Encode(), nil)
 	if err != nil {
 		return Value{}, err
 	}

@@ -3,6 +3,8 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -98,7 +100,7 @@ func (f *fakeAgent) ShowRun(_ context.Context, id string) (status.Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if id != "r1" {
-		return status.Run{}, store.ErrNotFound
+		return status.Run{}, fmt.Errorf("history: %w", fs.ErrNotExist)
 	}
 	return f.run, f.runErr
 }

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"time"
@@ -171,9 +173,17 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) run(w http.ResponseWriter, r *http.Request) error {
 	run, err := s.agent.ShowRun(r.Context(), r.PathValue("id"))
 	if err != nil {
-		return err
+		return noRun(r.PathValue("id"), err)
 	}
 	return reply(w, http.StatusOK, run)
+}
+
+// noRun is a 404 for a record that is not on disk.
+func noRun(id string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Text: "run " + id + ": not found", Hint: "`listener runs -n 0` lists those that are kept"}
+	}
+	return err
 }
 
 func (s *Server) service(w http.ResponseWriter, r *http.Request) error {

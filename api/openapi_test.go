@@ -53,9 +53,27 @@ func TestOpenAPISchemas(t *testing.T) {
 	schemas := load(t).Components.Schemas
 	seen := map[string]bool{}
 	for _, v := range []any{
-		status.Status{}, status.Explain{}, status.Resolved{}, status.Event{}, status.Accepted{}, status.Queued{}, status.Run{},
-		Switched{}, OnRequest{}, OffRequest{}, ProvisionRequest{}, AcceptRequest{}, Done{},
-		valueJSON{}, ValueList{}, ValueOp{}, ValueUpdate{}, ValueGone{}, Committed{}, commitRequest{}, Error{},
+		status.Status{},
+		status.Explain{},
+		status.Resolved{},
+		status.Event{},
+		status.Accepted{},
+		status.Queued{},
+		status.Run{},
+		Switched{},
+		OnRequest{},
+		OffRequest{},
+		ProvisionRequest{},
+		AcceptRequest{},
+		Done{},
+		valueJSON{},
+		ValueList{},
+		ValueOp{},
+		ValueUpdate{},
+		ValueGone{},
+		Committed{},
+		commitRequest{},
+		Error{},
 	} {
 		compare(t, schemas, seen, reflect.TypeOf(v))
 	}

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -32,16 +32,18 @@ var openAPI []byte
 
 // Options of New.
 type Options struct {
-	Agent Agent        // required
-	Log   *slog.Logger // nil: nothing is logged
+	Agent Agent // required
+	// Failed is told of each request that got an error, from any goroutine;
+	// nil: nobody is. It must not block.
+	Failed func(method, path string, status int, text string)
 }
 
 // Server answers on the agent's socket. Who may connect is decided by the
 // mode and group of the socket alone: whoever can open it may do everything.
 type Server struct {
-	agent Agent
-	log   *slog.Logger
-	mux   *http.ServeMux
+	agent  Agent
+	failed func(method, path string, status int, text string)
+	mux    *http.ServeMux
 
 	mu sync.Mutex
 	// wrote is guarded by mu: the revision of each write through this server
@@ -59,10 +61,10 @@ type route struct {
 
 // New wires the routes.
 func New(o Options) *Server {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if o.Failed == nil {
+		o.Failed = func(string, string, int, string) {}
 	}
-	s := &Server{agent: o.Agent, log: o.Log, mux: http.NewServeMux(), wrote: map[string]uint64{}}
+	s := &Server{agent: o.Agent, failed: o.Failed, mux: http.NewServeMux(), wrote: map[string]uint64{}}
 	for _, r := range s.routes() {
 		s.mux.Handle(r.method+" "+r.path, s.answer(r))
 	}
@@ -106,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext:       peerContext,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(io.Discard, "", 0), // of broken connections: nobody's concern
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -167,7 +169,7 @@ func (s *Server) answer(rt route) http.Handler {
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := toError(err)
-	s.log.Debug("request failed", "method", r.Method, "path", r.URL.Path, "status", e.Status, "error", e.Text)
+	s.failed(r.Method, r.URL.Path, e.Status, e.Text)
 	w.Header().Del("ETag")
 	_ = reply(w, e.Status, e)
 }

@@ -198,8 +198,10 @@ func TestServeEnds(t *testing.T) {
 // What is no HTTP, or stops half-way, does not stop the server.
 func TestHostileInput(t *testing.T) {
 	c, socket := serve(t, newFake())
-	for _, text := range []string{"\x00\xff\n\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "PUT /v1/values/A HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc",
-		"GET /" + strings.Repeat("a", 1<<17) + " HTTP/1.1\r\n\r\n"} {
+	for _, text := range []string{
+		"\x00\xff\n\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "PUT /v1/values/A HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nabc",
+		"GET /" + strings.Repeat("a", 1<<17) + " HTTP/1.1\r\n\r\n",
+	} {
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			t.Fatal(err)
@@ -222,8 +224,10 @@ func TestMetrics(t *testing.T) {
 	f.status.Conditions = []status.Condition{{Severity: "error"}}
 	w := httptest.NewRecorder()
 	direct(f).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	for _, line := range []string{`node="we\"b"`, "listener_runs_total 12\n", "listener_on 1\n", "listener_pending 0\n", `listener_store_connected{kind="local"} 1`,
-		`listener_conditions{severity="error"} 1`, "listener_last_run_timestamp_seconds 102\n", "listener_last_run_duration_seconds 2\n", "listener_last_run_success 0\n"} {
+	for _, line := range []string{
+		`node="we\"b"`, "listener_runs_total 12\n", "listener_on 1\n", "listener_pending 0\n", `listener_store_connected{kind="local"} 1`,
+		`listener_conditions{severity="error"} 1`, "listener_last_run_timestamp_seconds 102\n", "listener_last_run_duration_seconds 2\n", "listener_last_run_success 0\n",
+	} {
 		if !strings.Contains(w.Body.String(), line) {
 			t.Errorf("no %q in\n%s", line, w.Body)
 		}

@@ -84,7 +84,7 @@ func (s *Server) runLog(w http.ResponseWriter, r *http.Request) error {
 	}
 	path, run, err := s.agent.LogFile(r.Context(), id)
 	if err != nil {
-		return err
+		return noRun(id, err)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -106,7 +106,7 @@ func (p *attributesParser) regions(into map[string]map[string]string, v any) {
 
 func (p *attributesParser) values(into map[string]string, table map[string]any, prefix []string) {
 	for key, v := range table {
-		path := append(prefix[:len(prefix):len(prefix)], key)
+		path := append(slices.Clip(prefix), key)
 		if !isKey(key) {
 			p.badKey(path, key, v)
 			continue

@@ -149,7 +149,7 @@ func (w *walker) walk(tree map[string]any, prefix, keys string) {
 		table, isMap := v.(map[string]any)
 		switch {
 		case strings.Contains(k, "."), !isField && !known.isTable(name):
-			w.fail(at, name, unknown("setting", known.nearest(name, true)))
+			w.fail(at, name, unknown(known.nearest(name, true)))
 		case isField:
 			w.sets = append(w.sets, assignment{field: f, value: v, origin: at, key: key})
 		case isMap:
@@ -164,8 +164,8 @@ func (w *walker) fail(at origin, name string, p *problem) {
 	w.errs = append(w.errs, &Error{File: at.file, Line: at.line, Column: at.column, Name: name, Text: p.text, Hint: p.hint})
 }
 
-func unknown(what, nearest string) *problem {
-	return &problem{"unknown " + what, "the nearest known one is " + nearest}
+func unknown(nearest string) *problem {
+	return &problem{"unknown setting", "the nearest known one is " + nearest}
 }
 
 // assign sets one setting that is not a balancer.
@@ -235,7 +235,7 @@ func (l *loader) balancer(table map[string]any, name string, dir baseDir, at fun
 		o := at(key)
 		f, ok := known.lookup(key)
 		if !ok {
-			l.fail(o, name+"."+key, unknown("setting", balancerName+"."+known.nearest(key, false)))
+			l.fail(o, name+"."+key, unknown(balancerName+"."+known.nearest(key, false)))
 			continue
 		}
 		if l.set(reflect.ValueOf(&b).Elem().FieldByIndex(f.index), f, name+"."+key, table[key], o, dir) {

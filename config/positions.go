@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -181,7 +182,7 @@ func (s *scanner) value(path []string) {
 		s.text()
 	case s.src[s.i] == '[':
 		s.items(']', func(n int) {
-			in := append(path[:len(path):len(path)], element(n))
+			in := append(slices.Clip(path), element(n))
 			s.found[pathKey(in...)] = position{line: s.line, column: s.i - s.lineStart + 1}
 			s.value(in)
 		})

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Config is every setting of a node (DESIGN §3), one struct per table. The
+// Config is every setting of a node, one struct per table. The
 // comment of a field is its documentation: `go test ./config -update` makes
 // docs/settings.md and docs.txt from it.
 //

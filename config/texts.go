@@ -54,7 +54,7 @@ func (l *loader) environ(environ []string) {
 		case known.isTable(name):
 			l.fail(o, name, &problem{"this is a table, not a setting", "name one of its settings, such as " + Variable(known.firstOf(name))})
 		default:
-			l.fail(o, name, unknown("setting", Variable(known.nearest(name, false))))
+			l.fail(o, name, unknown(Variable(known.nearest(name, false))))
 		}
 	}
 	if url := getenv(environ, StoreVariable); url != "" {
@@ -95,7 +95,7 @@ func (l *loader) text(name, text string, o origin) {
 	known := settings()
 	f, ok := known.lookup(name)
 	if !ok {
-		l.fail(o, name, unknown("setting", known.nearest(name, false)))
+		l.fail(o, name, unknown(known.nearest(name, false)))
 		return
 	}
 	v, p := fromText(f.typ, text)

@@ -2,7 +2,6 @@ package listener
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/listener-agent/listener/provision"
@@ -87,5 +86,4 @@ func (a *Agent) adoptedAll() {
 		}
 	}
 	a.ended(&execution{rs: rs})
-	a.log.Info(fmt.Sprintf("run %s is taken over", rs.Run.ID), "run", rs.Run.ID)
 }

@@ -19,7 +19,7 @@ const forcedManual = "provision"
 // request says even if off.
 func (a *Agent) Provision(ctx context.Context, r api.ProvisionRequest) (q status.Queued, err error) {
 	doErr := a.do(ctx, func() {
-		if a.off.holds(laneProvision) && !r.EvenIfOff {
+		if a.off.holds() && !r.EvenIfOff {
 			err = fmt.Errorf("%w: %s", ErrOff, a.off.text())
 			return
 		}
@@ -103,7 +103,7 @@ func (a *Agent) idle() (idle bool, held string) {
 		return false, ""
 	case a.pend.sig == "":
 		return true, ""
-	case a.off.holds(laneProvision):
+	case a.off.holds():
 		return true, "on: " + a.off.text()
 	case g.name == "" || g.name == "settle":
 		return false, ""
@@ -135,10 +135,10 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			for _, id := range a.svcs.acceptGone() {
 				acc.Changed = append(acc.Changed, "removal of "+id)
 			}
+			a.manifestsChanged()
 			if fed := a.acceptFederation(); fed != "" {
 				acc.Changed = append(acc.Changed, "federation "+fed)
 			}
-			a.manifestsChanged()
 		}
 		a.table.staleAll()
 		if len(acc.Changed) > 0 {
@@ -164,19 +164,17 @@ func (a *Agent) acceptAbsent(key string) []string {
 	return slices.Compact(out)
 }
 
-// acceptFederation keeps the federation that manifests name, when the node had
-// none and they named several: the first by name, unless one is in the settings.
+// acceptFederation keeps one of several federations that the manifests name,
+// when the node had none: the first by name. Who wants another one sets it.
 func (a *Agent) acceptFederation() string {
-	if a.cfg.Federation != "" || a.st.Federation != "" {
-		return ""
-	}
-	named := readScan(a.cfg.Manifests).federations()
-	if len(named) == 0 {
+	sc := readScan(a.cfg.Manifests)
+	named := sc.federations()
+	if a.cfg.Federation != "" || a.st.Federation != "" || len(named) == 0 {
 		return ""
 	}
 	a.st.Federation = named[0]
-	a.save()
-	return named[0] + " (in force after a restart)"
+	a.takeScan(sc)
+	return named[0]
 }
 
 // Reload reads settings, manifests and attributes again. Everything that can

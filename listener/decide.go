@@ -81,6 +81,7 @@ func (a *Agent) due(now throttle.Now) *work {
 			}
 		}
 	}
+	a.holdConsumers(w)
 	a.dueNode(w, now)
 	for id := range a.st.Services {
 		if a.table.rows[id] == nil {
@@ -89,6 +90,21 @@ func (a *Agent) due(now throttle.Now) *work {
 	}
 	slices.Sort(w.left)
 	return w
+}
+
+// holdConsumers holds back the own steps that require one that is held back:
+// what a failed step made them skip must not run before it.
+func (a *Agent) holdConsumers(w *work) {
+	if len(w.heldUntil) == 0 {
+		return
+	}
+	for _, id := range a.ordered(w.own) {
+		for _, p := range a.providersOf(id) {
+			if d := w.heldUntil[p]; d > w.heldUntil[id] {
+				w.heldUntil[id] = d
+			}
+		}
+	}
 }
 
 // dueNode decides on the node step, of which w.node says so far whether one of

@@ -165,7 +165,7 @@ func (a *Agent) stepDone(rs *runState, i int, res provision.Result) bool {
 // for the node's command, 0 for a service's own.
 func (a *Agent) successCodes(step string) []int {
 	if step == nodeStep {
-		return a.cfg.Provision.SuccessExitCodes
+		return a.cfg.Provision.SuccessCodes()
 	}
 	return []int{0}
 }

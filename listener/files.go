@@ -57,7 +57,7 @@ func (a *Agent) envFiles(id string, vars map[string]string) ([]render.File, erro
 // decideFiles puts files right that need no run: services that only declare,
 // and files of services that are gone. It passes on, settle and own lock.
 func (a *Agent) decideFiles(w *work, now throttle.Now) {
-	if a.off.holds(laneProvision) {
+	if a.off.holds() {
 		return
 	}
 	if g := a.settleGate(now); !g.open {
@@ -213,7 +213,7 @@ func (a *Agent) checkDrift() {
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}
-	a.repairDrift(!a.off.holds(laneProvision))
+	a.repairDrift(!a.off.holds())
 }
 
 // repairDrift compares every applied file with what it should be, and writes

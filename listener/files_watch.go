@@ -142,6 +142,12 @@ func (a *Agent) onScan(s scanned) {
 
 // takeScan makes sc the manifests in force.
 func (a *Agent) takeScan(sc scan) {
+	if fed := a.federationFor(sc); fed != a.space.Federation {
+		a.emit("federation", "this node belongs to federation "+fed+" now")
+		a.enter(fed)
+		a.table.staleAll()
+		a.save()
+	}
 	if a.svcs.take(sc, a.space.Federation, time.Now()) {
 		a.manifestsChanged()
 	}
@@ -151,6 +157,16 @@ func (a *Agent) takeScan(sc scan) {
 func (a *Agent) manifestsChanged() {
 	if diff := a.table.setManifests(a.svcs); diff != "" {
 		a.emit("manifests", "manifests: "+diff)
+	}
+	if os.Geteuid() == 0 || a.saidOwners {
+		return
+	}
+	for _, id := range a.table.ids {
+		if m := a.table.rows[id].m; m.User != "" || m.Group != "" {
+			a.saidOwners = true
+			a.emit("owners ignored", "the agent is not root: user and group of manifests are ignored")
+			return
+		}
 	}
 }
 

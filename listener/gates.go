@@ -23,7 +23,7 @@ type gate struct {
 // gateCheck looks at one gate; it is called again just before the fork.
 type gateCheck func(a *Agent, w *work, kind throttle.Kind, now throttle.Now) gate
 
-// gateOrder is the order of DESIGN §6. The last gate, "still due?", is that
+// gateOrder is the order in which gates are looked at. The last gate, "still due?", is that
 // the work is read anew at each look.
 var gateOrder = [...]gateCheck{gateOn, gateSettled, gateInterval, gateBucket, gateBackoff, gateSplay, gateForeign, gateLock}
 
@@ -44,7 +44,7 @@ func (a *Agent) skips(kind throttle.Kind) bool {
 }
 
 func gateOn(a *Agent, _ *work, kind throttle.Kind, _ throttle.Now) gate {
-	g := gate{name: "on", open: !a.off.holds(laneProvision), why: "the agent is on"}
+	g := gate{name: "on", open: !a.off.holds(), why: "the agent is on"}
 	if !g.open {
 		g.why = a.off.text()
 		if kind == throttle.Manual && a.st.Manual.EvenIfOff {
@@ -116,7 +116,7 @@ func gateBackoff(a *Agent, w *work, _ throttle.Kind, now throttle.Now) gate {
 	g.wait = w.heldUntil[nodeStep]
 	if g.wait == 0 {
 		for _, id := range w.own {
-			if d := w.heldUntil[id]; g.wait == 0 || d < g.wait {
+			if d := w.heldUntil[id]; a.st.Failures[id] != nil && (g.wait == 0 || d < g.wait) {
 				g.wait, step = d, id
 			}
 		}
@@ -144,7 +144,6 @@ func gateSplay(a *Agent, _ *work, kind throttle.Kind, now throttle.Now) gate {
 // foreignState spaces the looks at a foreign lock that was found busy.
 type foreignState struct {
 	who   string
-	err   error
 	next  time.Time
 	delay time.Duration
 }

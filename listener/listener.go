@@ -130,6 +130,7 @@ type Agent struct {
 	savedFiles *fileCache
 	wg         sync.WaitGroup
 	runCtx     context.Context
+	saidOwners bool // that user and group are ignored
 
 	stopWatching context.CancelFunc // of the files
 }

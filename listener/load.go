@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/throttle"
@@ -45,18 +46,12 @@ func (a *Agent) load() {
 	a.off = loadOff(dir)
 	a.savedFiles = newFileCache()
 	a.loadAttributes()
-	sc := readScan(a.cfg.Manifests)
-	a.settleFederation(sc)
-	a.view = newView(a.space, a.region, time.Now())
-	rep, err := loadReplica(a.replicaPath(), a.identity())
-	a.fault("replica", err)
-	if rep != nil {
-		a.view.remember(rep)
-	}
 	a.table = newTable(a)
+	sc := readScan(a.cfg.Manifests)
+	a.enter(a.federationFor(sc))
 	a.svcs.take(sc, a.space.Federation, time.Now())
 	a.table.setManifests(a.svcs)
-	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
+	a.sweep()
 	a.save()
 }
 
@@ -109,21 +104,47 @@ func peekMachine(path string) (id string, fresh bool, err error) {
 	return st.MachineID, false, nil
 }
 
-// settleFederation decides which federation this node belongs to: settings,
-// else the one kept, else the one the manifests name, else "default".
-func (a *Agent) settleFederation(sc scan) {
-	fed := a.cfg.Federation
-	if fed == "" {
-		fed = a.st.Federation
+// federationFor decides which federation this node belongs to: that of the
+// settings, else the one kept, else the one the manifests name (then kept),
+// else "default", which is not kept.
+func (a *Agent) federationFor(sc scan) string {
+	switch named := sc.federations(); {
+	case a.cfg.Federation != "":
+		return a.cfg.Federation
+	case a.st.Federation != "":
+		return a.st.Federation
+	case len(named) == 1:
+		a.st.Federation = named[0]
+		return named[0]
 	}
-	if named := sc.federations(); fed == "" && len(named) == 1 {
-		fed = named[0]
-		a.st.Federation = fed
+	return "default"
+}
+
+// enter makes the node a member of a federation: nothing that was seen of
+// another one counts.
+func (a *Agent) enter(federation string) {
+	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: federation}
+	a.view = newView(a.space, a.region, time.Now())
+	rep, err := loadReplica(a.replicaPath(), a.identity())
+	a.fault("replica", err)
+	if rep != nil {
+		a.view.remember(rep)
 	}
-	if fed == "" {
-		fed = "default"
+	a.booted = false
+	a.watch.force, a.watch.live = true, 0
+	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
+}
+
+// sweep removes temporary files that a crash left.
+func (a *Agent) sweep() {
+	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, a.cfg.Env.Dir, filepath.Join(a.cfg.StateDir, "manifests")} {
+		a.slow.later("sweep "+dir, func() error {
+			if err := atomicfile.Sweep(dir); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
 	}
-	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: fed}
 }
 
 // loadAttributes reads the static fallback; on an error what was read before

@@ -119,7 +119,7 @@ func (w *world) problem(format string, args ...any) {
 // files said when it began.
 func (w *world) command(job provision.Job) provision.Result {
 	saw := map[string]string{}
-	for _, id := range strings.Split(jobEnv(job, "LISTENER_SERVICES"), ",") {
+	for id := range strings.SplitSeq(jobEnv(job, "LISTENER_SERVICES"), ",") {
 		if id != "" {
 			saw[id] = w.env(id)
 		}

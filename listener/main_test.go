@@ -132,6 +132,8 @@ type node struct {
 	boot   string
 	start  time.Time
 
+	reloadConfig func() (*config.Config, error)
+
 	agent *Agent
 	stop  func()
 }
@@ -173,9 +175,7 @@ func (n *node) up() *node {
 	n.t.Helper()
 	a, err := New(Options{
 		Config: n.cfg, Store: n.store, Runner: n.runner, NoFileWatch: true, MachineID: "m1",
-		Clock: func() throttle.Now {
-			return throttle.Now{Wall: time.Now(), Boot: n.boot, Up: time.Since(n.start)}
-		},
+		Clock: n.clock, Reload: n.reloadConfig,
 	})
 	if err != nil {
 		n.t.Fatal(err)
@@ -192,6 +192,10 @@ func (n *node) up() *node {
 		n.stop = nil
 	}
 	return n
+}
+
+func (n *node) clock() throttle.Now {
+	return throttle.Now{Wall: time.Now(), Boot: n.boot, Up: time.Since(n.start)}
 }
 
 // manifest writes a manifest.

@@ -99,7 +99,7 @@ func (sc scan) fingerprint() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// take makes sc the set in force as far as DESIGN §2 lets it, for a node of
+// take makes sc the set in force, as far as it may be, for a node of
 // the given federation. It reports whether the set changed.
 func (s *services) take(sc scan, federation string, now time.Time) (changed bool) {
 	if fp := sc.fingerprint(); fp != s.last {

@@ -53,9 +53,9 @@ func loadOff(dir string) offState {
 	return o
 }
 
-// holds reports whether the lane is off.
-func (o *offState) holds(lane string) bool {
-	return o.is && (o.Lane == "" || o.Lane == lane)
+// holds reports whether the provision lane is off.
+func (o *offState) holds() bool {
+	return o.is && o.Lane != laneBalancer
 }
 
 // text says who switched off, why, since when and until when.

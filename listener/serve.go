@@ -112,7 +112,7 @@ func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
 		g = gate{name: "run", why: "a run is in progress; this one starts after it"}
 	case w.any():
 		g = a.firstClosed(w, now)
-	case a.off.holds(laneProvision):
+	case a.off.holds():
 		g = gate{name: "on", why: a.off.text()}
 	}
 	p.Gate, p.Why = g.name, g.why
@@ -217,7 +217,7 @@ func (a *Agent) LogFile(ctx context.Context, id string) (path, run string, err e
 	return a.history.LogPath(id), id, nil
 }
 
-// Store, Space and Region say where the values are.
+// Store is where the values are.
 func (a *Agent) Store() store.Store { return a.opt.Store }
 
 // Space is this node's federation in the store.
@@ -227,7 +227,7 @@ func (a *Agent) Space() store.Space {
 	return s
 }
 
-// Region is where this node is.
+// Region says where this node is.
 func (a *Agent) Region() string { return a.region }
 
 // Replica returns a followed value from the view; age 0: it is current.

@@ -41,7 +41,7 @@ type stateHeader struct {
 	Boot string `json:"boot"`
 	// MachineID tells a cloned image.
 	MachineID  string `json:"machine_id"`
-	Federation string `json:"federation,omitempty"` // the one kept, see DESIGN §2
+	Federation string `json:"federation,omitempty"` // the one kept: the first that manifests named
 
 	// Forced counts what forces a run; Settled holds, per step, the count
 	// that its last success covered.

@@ -22,7 +22,7 @@ type view struct {
 	// gone holds the revision at which a followed value was deleted.
 	gone map[valueKey]uint64
 	// held values stay as they were (or absent), since the Reset of that
-	// revision went backwards; see DESIGN §5, Holds.
+	// revision went backwards: docs/operations.md, "the store went back".
 	held     map[valueKey]uint64
 	followed map[string]bool
 	// accepted keys are absent for good: an operator said so.

@@ -38,7 +38,7 @@ func (a *Agent) refreshWatch() {
 	if w.cancel == nil {
 		w.cancel = map[int]context.CancelFunc{}
 	}
-	for gen, end := range w.cancel { // one that never became live
+	for gen, end := range w.cancel { // those that never became live
 		if gen != w.live {
 			end()
 			delete(w.cancel, gen)
@@ -74,7 +74,8 @@ func (a *Agent) onUpdate(t tagged) {
 		}
 		w.live, w.liveKeys = t.gen, w.keys
 	}
-	if t.gen != w.live && (w.live != 0 || t.u.Kind != store.Lost) {
+	first := w.live == 0 && t.gen == w.gen && t.u.Kind == store.Lost // no Watch has come to a Reset yet
+	if t.gen != w.live && !first {
 		return
 	}
 	was := a.view.auth

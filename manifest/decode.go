@@ -210,8 +210,7 @@ func (e *depthError) Error() string { return fmt.Sprintf("nested deeper than %d 
 
 // syntax reports the one place where the file stops being JSON.
 func (p *parser) syntax(err error) {
-	var deep *depthError
-	if errors.As(err, &deep) {
+	if deep, ok := errors.AsType[*depthError](err); ok {
 		p.add(deep.off, "", deep.Error(), "")
 		return
 	}

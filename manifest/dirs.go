@@ -135,8 +135,7 @@ func read(real, path string) ([]byte, error) {
 
 // reason is err without the path, which the message has already.
 func reason(err error) string {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err.Error()
 	}
 	return err.Error()

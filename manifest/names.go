@@ -5,12 +5,12 @@ import "strings"
 // The patterns are functions, not regular expressions, because compiling those
 // would cost every start of the program. schema.json has the same as text.
 
-// idPattern: [a-z0-9][a-z0-9-]*
+// idPattern: [a-z0-9][a-z0-9-]*.
 func idPattern(s string) bool {
 	return s != "" && s[0] != '-' && only(s, func(c byte) bool { return lower(c) || digit(c) || c == '-' })
 }
 
-// keyPattern: [A-Z][A-Z0-9_]*
+// keyPattern: [A-Z][A-Z0-9_]*.
 func keyPattern(s string) bool {
 	return s != "" && upper(s[0]) && only(s, func(c byte) bool { return upper(c) || digit(c) || c == '_' })
 }
@@ -20,7 +20,7 @@ func variablePattern(s string) bool {
 	return s != "" && !digit(s[0]) && only(s, func(c byte) bool { return lower(c) || upper(c) || digit(c) || c == '_' })
 }
 
-// federationPattern: [A-Za-z0-9][A-Za-z0-9._-]*
+// federationPattern: [A-Za-z0-9][A-Za-z0-9._-]*.
 func federationPattern(s string) bool {
 	return s != "" && (lower(s[0]) || upper(s[0]) || digit(s[0])) &&
 		only(s, func(c byte) bool { return lower(c) || upper(c) || digit(c) || strings.IndexByte("._-", c) >= 0 })

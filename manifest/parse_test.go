@@ -186,9 +186,9 @@ func TestNearMember(t *testing.T) {
 	for name, want := range map[string]string{
 		"chef_type": "", "data_bag": "", "json_class": "", "raw_data": "", "name": "", "comment": "", "description": "",
 		"_id": "", "_requires": "", "ip": "", "port": "", "version": "", "tags": "", "owner": "", "team": "", "domain": "",
-		"ID": "id", "Id": "id", "env": "environment", "enviroment": "environment", "provide": "provides", "host": "hosts",
+		"ID": "id", "Id": "id", "env": "environment", "envronment": "environment", "provide": "provides", "host": "hosts",
 		"run-list": "run_list", "runlist": "run_list", "checks": "check", "wieght": "weight", "groups": "group",
-		"priorty": "priority", "balence": "balance", "exclusiv": "exclusive", "requried": "requires", "schema": "$schema",
+		"priorty": "priority", "balence": "balance", "exclusiv": "exclusive", "requierd": "requires", "schema": "$schema",
 	} {
 		if got := nearMember(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

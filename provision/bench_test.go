@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func (s signpost) measure(b *testing.B, start func()) time.Duration {
 	reached := make(chan time.Time)
 	go func() {
 		fd, err := -1, error(syscall.EINTR)
-		for err == syscall.EINTR { // the runtime's own signals
+		for errors.Is(err, syscall.EINTR) { // the runtime's own signals
 			fd, err = syscall.Open(s.path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 		}
 		at := time.Now()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,10 +15,12 @@ import (
 	"github.com/listener-agent/listener/status"
 )
 
-// NewRunID returns an id such as 20261121-004235-3f9a: it sorts by time (UTC,
-// one second), the rest is random.
+// NewRunID returns an id such as 20261121-004235-3f9a, which sorts by time:
+// the last part is the fraction of the second in 1/65536. One node never
+// starts two runs within that.
 func NewRunID(now time.Time) string {
-	return fmt.Sprintf("%s-%04x", now.UTC().Format("20060102-150405"), rand.Uint32()&0xffff)
+	now = now.UTC()
+	return fmt.Sprintf("%s-%04x", now.Format("20060102-150405"), now.Nanosecond()<<16/int(time.Second))
 }
 
 // History keeps a record and the output of each run in StateDir/runs:

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/listener-agent/listener/provision/supervisor"
 )
@@ -19,7 +20,10 @@ func leftOut(n int64) string {
 	return fmt.Sprintf("\n[listener: %d bytes of output left out]\n", n)
 }
 
-var leftOutLine = regexp.MustCompile(`^\n\[listener: (\d+) bytes of output left out\]\n`)
+// leftOutLine is compiled when the first log is read.
+var leftOutLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\n\[listener: (\d+) bytes of output left out\]\n`)
+})
 
 // logPieces is LogPieces without what the tail need not hold.
 func logPieces(path string) ([]supervisor.LogPiece, error) {
@@ -149,7 +153,7 @@ func (r *LogReader) toSealed() {
 	r.sealed = true
 	buf := make([]byte, 100)
 	n, _ := readAt(r.path, buf, r.head)
-	m := leftOutLine.FindSubmatch(buf[:n])
+	m := leftOutLine().FindSubmatch(buf[:n])
 	if m == nil {
 		return // nothing was left out: they are the same
 	}

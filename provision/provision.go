@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,7 @@ type Provisioner struct {
 
 	mu      sync.Mutex // guards following; held while a standby starts
 	standby *handle
+	warming bool // a goroutine is about to start the standby
 	running map[Ref]*handle
 	closed  bool
 	handles map[*handle]bool // all that are watched
@@ -186,10 +188,8 @@ func (p *Provisioner) ended(ctx context.Context, h *handle, ref Ref, killAfter t
 // withRunID makes sure that the processes of the run can be found.
 func withRunID(job Job) Job {
 	mark := supervisor.RunIDVariable + "=" + job.Run
-	for _, e := range job.Env {
-		if e == mark {
-			return job
-		}
+	if slices.Contains(job.Env, mark) {
+		return job
 	}
 	env := make([]string, 0, len(job.Env)+1)
 	for _, e := range job.Env {

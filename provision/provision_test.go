@@ -2,62 +2,16 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/listener-agent/listener/provision/supervisor"
 )
-
-// newProvisioner returns one on fresh directories; the test binary itself is
-// the supervisor.
-func newProvisioner(t testing.TB) *Provisioner {
-	t.Helper()
-	return openProvisioner(t, Options{StateDir: t.TempDir(), RunDir: t.TempDir()})
-}
-
-func openProvisioner(t testing.TB, o Options) *Provisioner {
-	t.Helper()
-	p, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
-const testPath = "PATH=/usr/local/bin:/usr/bin:/bin"
-
-// sh is a job that runs a shell script.
-func sh(script string, args ...string) Job {
-	return Job{
-		Run: NewRunID(time.Now()), Step: "node", Env: []string{testPath},
-		Argv: append([]string{"sh", "-c", script, "sh"}, args...), Dir: "/",
-	}
-}
-
-func mustRun(t testing.TB, p *Provisioner, job Job) Result {
-	t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
-	defer stop()
-	res, err := p.Run(ctx, job)
-	if err != nil {
-		t.Fatalf("Run: %v", err)
-	}
-	return res
-}
-
-func logText(t testing.TB, p *Provisioner, run string) string {
-	t.Helper()
-	data, err := os.ReadFile(p.o.StateDir + "/runs/" + run + ".log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
 
 func TestOutcomes(t *testing.T) {
 	notExec := t.TempDir() + "/plain"
@@ -109,5 +63,217 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("got %+v", res)
 			}
 		})
+	}
+}
+
+func TestArgumentsAndEnvironmentAreExact(t *testing.T) {
+	p := newProvisioner(t)
+	odd := []string{"", " ", "-n", "a b", "'", `"`, "$HOME", "`id`", "new\nline", "\xff\xfe not UTF-8", "ä", "{KEY}", "\\", "*"}
+	job := sh(`printf '%s\0' "$@"`, odd...)
+	res := mustRun(t, p, job)
+	if got, want := logText(t, p, job.Run), strings.Join(odd, "\x00")+"\x00"; res.Exit != 0 || got != want {
+		t.Errorf("arguments: %+v\n got %q\nwant %q", res, got, want)
+	}
+
+	job = Job{
+		Run: NewRunID(time.Now()), Step: "node", Argv: []string{"env", "-0"},
+		Env: []string{testPath, "EMPTY=", "EQ=a=b", "NL=a\nb", "RAW=\xff\x01", "Q='\"", "DUP=1"},
+	}
+	want := append(slices.Clone(job.Env), "LISTENER_RUN_ID="+job.Run)
+	res = mustRun(t, p, job)
+	if got := logText(t, p, job.Run); res.Exit != 0 || got != strings.Join(want, "\x00")+"\x00" {
+		t.Errorf("environment: %+v\n got %q\nwant %q", res, got, want)
+	}
+
+	job.Run = NewRunID(time.Now())
+	job.Env = []string{"LISTENER_RUN_ID=" + job.Run, testPath}
+	mustRun(t, p, job)
+	if got := logText(t, p, job.Run); got != strings.Join(job.Env, "\x00")+"\x00" {
+		t.Errorf("environment: got %q, want %q", got, job.Env)
+	}
+}
+
+// TestSurroundings: what else a command inherits.
+func TestSurroundings(t *testing.T) {
+	p := newProvisioner(t)
+	job := sh(`readlink /proc/$$/fd/0; ls /proc/$$/fd | tr '\n' ' '; echo; pwd
+		cut -d' ' -f1,5,6 /proc/$$/stat; grep -E '^Sig(Blk|Ign)' /proc/$$/status; ulimit -n`)
+	job.Dir = t.TempDir()
+	mustRun(t, p, job)
+	lines := strings.Split(strings.TrimSpace(logText(t, p, job.Run)), "\n")
+	if len(lines) != 7 {
+		t.Fatalf("%q", lines)
+	}
+	if lines[0] != "/dev/null" {
+		t.Errorf("standard input is %s", lines[0])
+	}
+	if lines[1] != "0 1 2 " {
+		t.Errorf("open descriptors: %s", lines[1])
+	}
+	if lines[2] != job.Dir {
+		t.Errorf("working directory %s", lines[2])
+	}
+	if ids := strings.Fields(lines[3]); ids[0] != ids[1] || ids[0] != ids[2] {
+		t.Errorf("not the leader of its own session and process group: %v", ids)
+	}
+	own, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lines[4:6] {
+		// Ignored by whom started the tests (nohup) is none of our business.
+		if !strings.HasSuffix(l, "0000000000000000") && !strings.Contains(string(own), l) {
+			t.Errorf("signals: %s", l)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	p := newProvisioner(t)
+	ok := sh("true")
+	for name, spoil := range map[string]func(*Job){
+		"run with a slash": func(j *Job) { j.Run = "../x" },
+		"run with a dot":   func(j *Job) { j.Run = "a.b" },
+		"no step":          func(j *Job) { j.Step = "" },
+		"no command":       func(j *Job) { j.Argv = nil },
+		"empty command":    func(j *Job) { j.Argv = []string{""} },
+		"NUL in argument":  func(j *Job) { j.Argv = []string{"echo", "a\x00b"} },
+		"NUL in variable":  func(j *Job) { j.Env = []string{"TOKEN=se\x00cret"} },
+		"NUL in directory": func(j *Job) { j.Dir = "/\x00" },
+	} {
+		job := ok
+		spoil(&job)
+		_, err := p.Run(context.Background(), job)
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if strings.Contains(err.Error(), "cret") {
+			t.Errorf("%s: the error shows the value: %v", name, err)
+		}
+	}
+	if left, err := p.Left(); err != nil || len(left) != 0 {
+		t.Errorf("left %v %v", left, err)
+	}
+	if _, err := New(Options{StateDir: "relative", RunDir: "/tmp"}); err == nil {
+		t.Error("a relative directory was accepted")
+	}
+}
+
+func TestStandbyIsUsedAgain(t *testing.T) {
+	p := newProvisioner(t)
+	p.Warm()
+	p.Warm()
+	first := standbyPID(t, p)
+	for range 3 {
+		if res := mustRun(t, p, sh("true")); res.Outcome != Exited || res.Exit != 0 {
+			t.Fatalf("%+v", res)
+		}
+	}
+	if now := standbyPID(t, p); now != first {
+		t.Errorf("standby was %d, is %d", first, now)
+	}
+	killed, err := supervisor.ReadProc(standbyPID(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustRun(t, p, sh("exit 4")); res.Outcome != Exited || res.Exit != 4 {
+		// Killed before it read the job it is lost; dead already, it is replaced.
+		if res.Outcome != Lost {
+			t.Errorf("after its standby was killed: %+v", res)
+		}
+	}
+	if res := mustRun(t, p, sh("exit 4")); res.Outcome != Exited || res.Exit != 4 {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestContextEndsAndStepGoesOn(t *testing.T) {
+	p := newProvisioner(t)
+	gate := newGate(t)
+	job := sh(gate.wait() + "; exit 6")
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		gate.awaitStart(t)
+		stop()
+	}()
+	if _, err := p.Run(ctx, job); !errors.Is(err, context.Canceled) {
+		t.Fatalf("err %v", err)
+	}
+	if busy, err := p.Busy(); err != nil || !busy {
+		t.Errorf("busy %v %v", busy, err)
+	}
+	if _, err := p.Run(context.Background(), sh("true")); !errors.Is(err, ErrLeft) {
+		t.Errorf("a second run: %v", err)
+	}
+	gate.open(t)
+	ref := Ref{job.Run, job.Step}
+	if res := mustAdopt(t, p, ref); res.Outcome != Exited || res.Exit != 6 {
+		t.Errorf("%+v", res)
+	}
+	if left, _ := p.Left(); !slices.Equal(left, []Ref{ref}) {
+		t.Errorf("left %v", left)
+	}
+	for range 2 {
+		if err := p.Forget(ref); err != nil {
+			t.Error(err)
+		}
+	}
+	if names, _ := os.ReadDir(p.o.RunDir); len(names) != 0 {
+		t.Errorf("forgotten, but there is %v", names)
+	}
+	if res := mustRun(t, p, sh("true")); res.Exit != 0 {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestNeverTwoAtOnce(t *testing.T) {
+	state := t.TempDir()
+	a := openProvisioner(t, Options{StateDir: state, RunDir: t.TempDir()})
+	b := openProvisioner(t, Options{StateDir: state, RunDir: t.TempDir()})
+	gate := newGate(t)
+	done := make(chan Result, 1)
+	go func() { done <- mustRun(t, a, sh(gate.wait())) }()
+	gate.awaitStart(t)
+	marker := t.TempDir() + "/ran"
+	begin := time.Now()
+	_, err := b.Run(context.Background(), sh(`: >"$1"`, marker))
+	if !errors.Is(err, ErrBusy) {
+		t.Errorf("err %v", err)
+	}
+	if d := time.Since(begin); d < supervisor.LockWait {
+		t.Errorf("waited only %v for the lock", d)
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("two ran at once")
+	}
+	if left, _ := b.Left(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+	second := make(chan Result, 1)
+	go func() { second <- mustRun(t, b, sh(`: >"$1"`, marker)) }()
+	gate.open(t)
+	if res := <-done; res.Exit != 0 {
+		t.Errorf("%+v", res)
+	}
+	if res := <-second; res.Outcome != Exited { // it waited for the lock
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestResultIsNotRunAgain(t *testing.T) {
+	p := newProvisioner(t)
+	marker := t.TempDir() + "/ran"
+	job := sh(`: >"$1"`, marker)
+	want := Result{Run: job.Run, Step: job.Step, Outcome: Exited, Exit: 9}
+	if err := supervisor.WriteResult(p.o.RunDir, want); err != nil {
+		t.Fatal(err)
+	}
+	if res := mustRun(t, p, job); res.Exit != 9 {
+		t.Errorf("%+v", res)
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("a step with a result was run")
 	}
 }

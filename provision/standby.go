@@ -40,12 +40,14 @@ type message struct {
 func (p *Provisioner) Warm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.standby != nil {
+	if p.closed || p.standby != nil || p.warming {
 		return
 	}
+	p.warming = true
 	p.wg.Go(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.warming = false
 		if !p.closed && p.standby == nil {
 			p.standby, _ = p.startLocked()
 		}

@@ -4,9 +4,8 @@
 package resolve
 
 import (
-	"net/netip"
+	"errors"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/listener-agent/listener/manifest"
@@ -15,7 +14,7 @@ import (
 // Rank is which source a value came from; lower wins, None has no value.
 type Rank uint8
 
-// The ranks in the order of DESIGN §5.
+// The ranks, the first present wins.
 const (
 	None          Rank = iota
 	RegionValue        // operator value for the own region
@@ -181,34 +180,20 @@ type resolver struct {
 
 // expand returns the text and whether the variable is set at all.
 func (r *resolver) expand(t manifest.Template) (string, bool) {
-	var b strings.Builder
-	set := true
-	for i, p := range t.Parts {
-		switch {
-		case p.Key != "":
-			a := r.use(p)
-			switch {
-			case a.Rank != None:
-				b.WriteString(a.Text)
-			case p.Optional:
-				set = false
-			default:
-				set = false
-				r.missing = append(r.missing, p.Key)
-			}
-		case p.Builtin != "":
-			text := Builtin(r.m, r.n, t, i)
-			if text == "" && p.Builtin != "ID" {
-				set = false
-				r.builtinMissing = true
-				r.missing = append(r.missing, p.Builtin)
-			}
-			b.WriteString(text)
-		default:
-			b.WriteString(p.Literal)
+	text, absent, err := t.Expand(func(p manifest.Part) (string, bool) {
+		if p.Key == "" {
+			return builtin(r.m, r.n, p)
+		}
+		a := r.use(p)
+		return a.Text, a.Rank != None
+	})
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
+		for _, p := range lacks.Parts {
+			r.missing = append(r.missing, p.Key+p.Builtin)
+			r.builtinMissing = r.builtinMissing || p.Builtin != ""
 		}
 	}
-	return b.String(), set
+	return text, err == nil && !absent
 }
 
 // use answers a placeholder and remembers it once.
@@ -308,68 +293,37 @@ func list(up []Provider, rank Rank, sep string) Answer {
 	return a
 }
 
-// Builtin is the text of built-in part i of t; "" when the node has none.
-func Builtin(m *manifest.Manifest, n Node, t manifest.Template, i int) string {
-	switch t.Parts[i].Builtin {
+// builtin is the text of a built-in placeholder, and whether the node has it.
+func builtin(m *manifest.Manifest, n Node, p manifest.Part) (string, bool) {
+	text := ""
+	switch p.Builtin {
 	case "HOST":
-		return bracket(n.Host, t, i)
+		text = n.Host
 	case "PORT":
-		return Port(m)
+		text = m.Port()
 	case "NODE":
-		return n.Name
+		text = n.Name
 	case "REGION":
-		return n.Region
+		text = n.Region
 	case "FEDERATION":
-		return n.Federation
+		text = n.Federation
 	case "ID":
-		return m.ID
+		text = m.ID
 	}
-	return ""
-}
-
-// bracket puts an IPv6 address in brackets where a URL or host:port needs
-// them (RFC 3986 §3.2.2).
-func bracket(host string, t manifest.Template, i int) string {
-	addr, err := netip.ParseAddr(host)
-	if err != nil || !addr.Is6() {
-		return host
-	}
-	inURL := i > 0 && strings.Contains(t.Parts[i-1].Literal, "//")
-	withPort := i+1 < len(t.Parts) && strings.HasPrefix(t.Parts[i+1].Literal, ":")
-	if inURL || withPort {
-		return "[" + host + "]"
-	}
-	return host
-}
-
-// Port is {PORT}: environment.PORT, else local_port, else "".
-func Port(m *manifest.Manifest) string {
-	if p, ok := m.Environment["PORT"]; ok {
-		return p
-	}
-	if m.LocalPort != 0 {
-		return strconv.Itoa(m.LocalPort)
-	}
-	return ""
+	return text, text != ""
 }
 
 // Offer expands a template of provides or check; missing names the built-in
-// or variable that has no value.
+// that has no value on this node.
 func Offer(m *manifest.Manifest, n Node, t manifest.Template) (text, missing string) {
-	var b strings.Builder
-	for i, p := range t.Parts {
-		switch {
-		case p.Builtin != "":
-			s := Builtin(m, n, t, i)
-			if s == "" {
-				return "", p.Builtin
-			}
-			b.WriteString(s)
-		case p.EnvVar != "":
-			b.WriteString(m.Environment[p.EnvVar])
-		default:
-			b.WriteString(p.Literal)
+	text, _, err := t.Expand(func(p manifest.Part) (string, bool) {
+		if p.EnvVar != "" {
+			return m.Environment[p.EnvVar], true
 		}
+		return builtin(m, n, p)
+	})
+	if lacks, ok := errors.AsType[*manifest.MissingError](err); ok {
+		return "", lacks.Parts[0].Builtin
 	}
-	return b.String(), ""
+	return text, ""
 }

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,7 +67,10 @@ func (p *page) store(s Store) string {
 			text += ", " + s.ReplicaAge + " old"
 		}
 	default:
-		text += ", UNREACHABLE since " + p.when(s.Since) + "; the last picture is kept"
+		text += ", UNREACHABLE since " + p.when(s.Since)
+		if s.Revision > 0 {
+			text += "; the last picture is kept"
+		}
 	}
 	if s.Error != "" {
 		text += ": " + s.Error
@@ -80,10 +84,8 @@ func (p *page) running(s Status) {
 		return
 	}
 	text := r.ID + ", " + r.Kind + ", started " + p.ago(r.Started)
-	for _, step := range r.Steps {
-		if step.Result == "" && !step.Started.IsZero() {
-			text += ", in step " + step.Name
-		}
+	if i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.Result == "" && !s.Started.IsZero() }); i >= 0 {
+		text += ", in step " + r.Steps[i].Name
 	}
 	p.row("running", "%s%s", text, because(r.Reasons, r.Keys))
 }

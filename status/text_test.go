@@ -26,11 +26,13 @@ func busy() Status {
 	run := &Run{ID: "20261121-115800-3f9a", Kind: "auto", Reasons: []string{"A", "B", "C", "D", "E", "F"}, Keys: []string{"A", "B"}, Started: at(11, 58, 0), Ended: at(11, 58, 2), Result: "failed"}
 	return Status{
 		Node: "web1", Region: "default", Federation: "shop", Version: "v1", Started: at(9, 0, 0),
-		On: true, Store: Store{Kind: "etcd", State: "unreachable", Since: at(11, 0, 0), Error: "connection refused"},
+		On: true, Store: Store{Kind: "etcd", State: "unreachable", Since: at(11, 0, 0), Revision: 7, Error: "connection refused"},
 		Pending: &Pending{Since: at(11, 59, 50), Kind: "retry", Keys: []string{"A"}, Services: []string{"api"}, Gate: "back-off", Why: "step node failed", Until: at(12, 0, 8)},
 		LastRun: run,
-		Failures: []Failure{{Step: "node", Run: run.ID, Count: 3, At: at(11, 58, 2), Text: "exit code 1 after 2.1s", NextTry: at(12, 0, 8),
-			LastTail: []string{"one", "two", "three", "\x1b[31mfour\x1b[0m"}}},
+		Failures: []Failure{{
+			Step: "node", Run: run.ID, Count: 3, At: at(11, 58, 2), Text: "exit code 1 after 2.1s", NextTry: at(12, 0, 8),
+			LastTail: []string{"one", "two", "three", "\x1b[31mfour\x1b[0m"},
+		}},
 		Conditions: []Condition{{Name: "degraded", Severity: "warning", Service: "api", Key: "A", Since: at(11, 48, 0), Text: "api: A is last known good, 12 min old"}},
 		Services:   []Service{{ID: "api", State: "ready", Due: true, Applied: at(10, 0, 0)}, {ID: "web", State: "waiting", Waiting: []string{"WEB_URL"}}},
 	}

@@ -121,7 +121,7 @@ func serve(ctx context.Context, ag *listener.Agent, cfg *config.Config, log *slo
 	served, reloaded := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(served)
-		if err := api.New(api.Options{Agent: ag, Log: log}).Serve(ctx, ln); err != nil {
+		if err := api.New(api.Options{Agent: ag, Failed: logFailed(log)}).Serve(ctx, ln); err != nil {
 			log.Error("the API ended", "error", err)
 		}
 	}()
@@ -165,4 +165,11 @@ func notify(socket, state string) {
 	}
 	defer func() { _ = conn.Close() }()
 	_, _ = conn.Write([]byte(state))
+}
+
+// logFailed tells of requests that failed, for who looks closely.
+func logFailed(log *slog.Logger) func(method, path string, status int, text string) {
+	return func(method, path string, status int, text string) {
+		log.Debug("request failed", "method", method, "path", path, "status", status, "error", text)
+	}
 }

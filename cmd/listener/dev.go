@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,8 @@ func (a *app) devCmd() *cobra.Command {
 DIR/data_bags/service, attributes from DIR/attributes.toml and [provision] from
 DIR/listener.toml; a local store, and everything else under one temporary directory
 that is removed at the end. Prints one line per event, uses short times, and prints
-the socket for a second terminal. Ctrl-C ends a command that runs.
+the socket for a second terminal. Ctrl-C ends a command that runs. With -o json, events
+are objects on standard output, one per line.
 
 --tour plays a tour of the main job on it: a change, a burst of 100, off and on, a
 command that fails. It ends by itself, with exit code 1 when something is not as it
@@ -36,6 +38,9 @@ should be.`,
 		Example: "  listener dev examples\n  listener dev examples --tour",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if tour && a.json() {
+				return failed(exitUsage, "leave --tour or -o json away", "--tour does not go with -o json")
+			}
 			return a.dev(c.Context(), args[0], tour)
 		},
 	}
@@ -57,7 +62,13 @@ func (a *app) dev(ctx context.Context, dir string, tour bool) (err error) {
 	if err != nil {
 		return err
 	}
+	if cfg.Origin("provision.runner") == "default" {
+		cfg.Provision.Runner = "direct" // a unit of systemd would outlive Ctrl-C
+	}
 	t := &devAgent{a: a, dir: dir, tmp: tmp, cfg: cfg, screen: newScreen(a.out)}
+	if a.json() {
+		t.screen = newScreen(a.err)
+	}
 	if err := t.open(); err != nil {
 		return err
 	}
@@ -170,6 +181,10 @@ func (d *devAgent) hello() {
 
 // event is one line, and after a run the last lines that it wrote.
 func (d *devAgent) event(ev status.Event) {
+	if d.a.json() {
+		_ = json.NewEncoder(d.a.out).Encode(ev) // nobody reads any more: go on
+		return
+	}
 	d.screen.line("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
 	if ev.Name != "run ended" {
 		return

@@ -13,7 +13,7 @@ import (
 	"github.com/listener-agent/listener/store/local"
 )
 
-// The exit codes, DESIGN §10.
+// The exit codes.
 const (
 	exitOK          = 0
 	exitFailed      = 1

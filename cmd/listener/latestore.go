@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -67,6 +68,9 @@ func (l *lateStore) store() (store.Store, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.inner == nil {
+		if errors.Is(l.err, store.ErrUnavailable) || errors.Is(l.err, store.ErrClosed) {
+			return nil, l.err
+		}
 		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, l.err)
 	}
 	return l.inner, nil

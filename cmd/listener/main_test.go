@@ -32,6 +32,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("EXAMPLES", examples)
 			e.Setenv("COLUMNS", "80")
+			// The race detector lets every process sleep for a second at its end.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -118,7 +120,7 @@ func TestHelp(t *testing.T) {
 	walk(a.root())
 }
 
-// The commands of DESIGN §10 that exist now.
+// The commands of the documentation that exist now.
 func TestCommands(t *testing.T) {
 	root := (&app{}).root()
 	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload accept check validate resolve render schema init config get put delete list listget watch version completion") {

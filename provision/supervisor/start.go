@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -106,15 +107,15 @@ func explain(name, path, dir string, err error) *startError {
 		return say(126, "cannot be found: %v", serr)
 	case st.IsDir():
 		return say(126, "is a directory")
-	case err == syscall.EACCES && st.Mode()&0o111 == 0:
+	case errors.Is(err, syscall.EACCES) && st.Mode()&0o111 == 0:
 		return say(126, "is not executable (mode %04o)", st.Mode().Perm())
-	case err == syscall.EACCES:
+	case errors.Is(err, syscall.EACCES):
 		return say(126, "may not be executed: %v (mode %04o; or its file system is mounted noexec)", err, st.Mode().Perm())
-	case err == syscall.ENOENT:
+	case errors.Is(err, syscall.ENOENT):
 		return say(127, "needs an interpreter that does not exist (its first line, or the loader of the program)")
-	case err == syscall.ENOEXEC:
+	case errors.Is(err, syscall.ENOEXEC):
 		return say(126, "is neither a program for this machine nor a script with a first line like #!/bin/sh")
-	case err == syscall.E2BIG:
+	case errors.Is(err, syscall.E2BIG):
 		return say(126, "has arguments and environment larger than the system allows")
 	}
 	return say(126, "cannot be started: %v", err)

@@ -27,6 +27,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -115,6 +116,7 @@ func supervise(args []string) int {
 }
 
 func newSupervisor() (*supervisor, error) {
+	closeInherited()
 	s := &supervisor{cancel: make(chan struct{})}
 	// A child subreaper: descendants of the command that lose their parent
 	// become our children, so a daemonized one is still found and reaped.
@@ -133,6 +135,22 @@ func newSupervisor() (*supervisor, error) {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	go s.watchSignals(signals)
 	return s, nil
+}
+
+// closeInherited closes descriptors that some ancestor forgot to: neither we nor
+// a daemon of the command shall keep them open. The runtime's are close-on-exec.
+func closeInherited() {
+	names, _ := os.ReadDir("/proc/self/fd")
+	for _, n := range names {
+		fd, err := strconv.Atoi(n.Name())
+		if err != nil || fd <= syscall.Stderr {
+			continue
+		}
+		flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
+			_ = syscall.Close(fd)
+		}
+	}
 }
 
 func (s *supervisor) watchSignals(signals <-chan os.Signal) {
@@ -233,14 +251,21 @@ func (c *command) leftNothing() bool {
 	if c.eof == nil { // never started
 		return true
 	}
-	for _, over := range []chan struct{}{c.eof, c.childless} {
-		select {
-		case <-over:
+	select {
+	case <-c.eof:
+	default:
+		return false
+	}
+	for {
+		switch _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err {
+		case syscall.ECHILD:
+			<-c.childless // reap sees the same: it must not take the next step's status
+			return true
+		case syscall.EINTR:
 		default:
-			return false
+			return false // a child lives, or was reaped and another may live
 		}
 	}
-	return true
 }
 
 // linger stays the reader of the pipe for daemons that the command started,

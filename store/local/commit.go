@@ -61,7 +61,7 @@ func (s *Store) sessionsOf(ops []store.Op) ([]sessionID, error) {
 		if op.Session == nil {
 			continue
 		}
-		id, _ := parseSessionID(op.Session.ID())
+		id := parseSessionID(op.Session.ID())
 		if s.sessions[id] == nil {
 			return nil, fmt.Errorf("%w: %s", store.ErrSession, op.Session.ID())
 		}

@@ -49,8 +49,7 @@ func locked(path string) error {
 
 // unavailable wraps a failure of the file system.
 func unavailable(path string, err error) error {
-	var known *Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	hint := ""

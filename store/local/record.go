@@ -67,10 +67,13 @@ type sessionID uint64
 
 func (id sessionID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
-func parseSessionID(text string) (id sessionID, ok bool) {
+// parseSessionID gives 0, which no session has, for any other text.
+func parseSessionID(text string) sessionID {
 	n, err := strconv.ParseUint(text, 16, 64)
-	id = sessionID(n)
-	return id, err == nil && id != 0 && id.String() == text
+	if id := sessionID(n); err == nil && id.String() == text {
+		return id
+	}
+	return 0
 }
 
 func (id sessionID) key() []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }

@@ -66,7 +66,7 @@ func (s *Store) Session(ctx context.Context, ttl time.Duration, resume string) (
 }
 
 func (s *Store) resume(text string) (store.Session, error) {
-	id, _ := parseSessionID(text)
+	id := parseSessionID(text)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.sessions[id]

@@ -66,58 +66,59 @@ func pending(f *feed.Feed) (all []string) {
 	}
 }
 
-func TestFeed(t *testing.T) {
-	broken := errors.New("broken")
-	put := func(rev uint64, keys ...string) func(*feed.Feed) {
-		return func(f *feed.Feed) {
-			var kvs []store.KV
-			for _, k := range keys {
-				kvs = append(kvs, kv(k, rev))
-			}
-			f.Change(rev, kvs, nil)
-		}
-	}
-	gone := func(rev uint64, expired bool, keys ...string) func(*feed.Feed) {
-		return func(f *feed.Feed) {
-			var all []store.Gone
-			for _, k := range keys {
-				all = append(all, store.Gone{Key: k, Rev: rev, Expired: expired})
-			}
-			f.Change(rev, nil, all)
-		}
-	}
-	reset := func(rev uint64, keys ...string) func(*feed.Feed) {
-		return func(f *feed.Feed) {
-			var kvs []store.KV
-			for _, k := range keys {
-				kvs = append(kvs, kv(k, rev))
-			}
-			f.Reset(rev, kvs)
-		}
-	}
-	lose := func(f *feed.Feed) { f.Lost(broken) }
+// The steps of TestFeed.
 
+type step func(*feed.Feed)
+
+func kvs(rev uint64, keys []string) (all []store.KV) {
+	for _, k := range keys {
+		all = append(all, kv(k, rev))
+	}
+	return all
+}
+
+func put(rev uint64, keys ...string) step {
+	return func(f *feed.Feed) { f.Change(rev, kvs(rev, keys), nil) }
+}
+
+func reset(rev uint64, keys ...string) step {
+	return func(f *feed.Feed) { f.Reset(rev, kvs(rev, keys)) }
+}
+
+func gone(rev uint64, expired bool, keys ...string) step {
+	return func(f *feed.Feed) {
+		var all []store.Gone
+		for _, k := range keys {
+			all = append(all, store.Gone{Key: k, Rev: rev, Expired: expired})
+		}
+		f.Change(rev, nil, all)
+	}
+}
+
+func lose(f *feed.Feed) { f.Lost(errors.New("broken")) }
+
+func TestFeed(t *testing.T) {
 	// The first update of each case is in the feed's hand when the others
 	// come: those wait and merge.
 	for name, c := range map[string]struct {
-		does []func(*feed.Feed)
+		does []step
 		want string
 	}{
-		"reset":                       {[]func(*feed.Feed){reset(3, "/a", "/b")}, "R3 /a=3 /b=3"},
-		"nothing there":               {[]func(*feed.Feed){reset(1)}, "R1"},
-		"changes merge":               {[]func(*feed.Feed){reset(1), put(2, "/b"), put(3, "/a", "/b"), put(4, "/b")}, "R1|C4 /a=3 /b=4"},
-		"put then gone":               {[]func(*feed.Feed){reset(1), put(2, "/a"), gone(3, false, "/a")}, "R1|C3 -/a"},
-		"gone then put":               {[]func(*feed.Feed){reset(1), gone(2, true, "/a", "/b"), put(3, "/a")}, "R1|C3 /a=3 -/b!"},
-		"the newest reason":           {[]func(*feed.Feed){reset(1), gone(2, true, "/a"), put(3, "/a"), gone(4, false, "/a")}, "R1|C4 -/a"},
-		"a change before a reset":     {[]func(*feed.Feed){put(2, "/a")}, ""},
-		"lost before a reset":         {[]func(*feed.Feed){lose, reset(1)}, "L broken|R1"},
-		"lost once":                   {[]func(*feed.Feed){reset(1), lose, lose}, "R1|L broken"},
-		"change after lost":           {[]func(*feed.Feed){reset(1), lose, put(2, "/a")}, "R1|L broken"},
-		"changes go before lost":      {[]func(*feed.Feed){reset(1), put(2, "/a"), lose}, "R1|C2 /a=2|L broken"},
-		"a reset replaces":            {[]func(*feed.Feed){reset(5), put(6, "/a"), lose, reset(2, "/b")}, "R5|R2 /b=2"},
-		"a waiting reset takes in":    {[]func(*feed.Feed){reset(5), reset(6, "/a", "/c", "/d"), put(7, "/b", "/c"), gone(8, false, "/d", "/x")}, "R5|R8 /a=6 /b=7 /c=7"},
-		"a waiting reset, then lost":  {[]func(*feed.Feed){reset(5), reset(6, "/a"), put(7, "/a"), lose}, "R5|R7 /a=7|L broken"},
-		"two resets, between no word": {[]func(*feed.Feed){reset(5), reset(6, "/a"), lose, reset(7, "/b")}, "R5|R7 /b=7"},
+		"reset":                       {[]step{reset(3, "/a", "/b")}, "R3 /a=3 /b=3"},
+		"nothing there":               {[]step{reset(1)}, "R1"},
+		"changes merge":               {[]step{reset(1), put(2, "/b"), put(3, "/a", "/b"), put(4, "/b")}, "R1|C4 /a=3 /b=4"},
+		"put then gone":               {[]step{reset(1), put(2, "/a"), gone(3, false, "/a")}, "R1|C3 -/a"},
+		"gone then put":               {[]step{reset(1), gone(2, true, "/a", "/b"), put(3, "/a")}, "R1|C3 /a=3 -/b!"},
+		"the newest reason":           {[]step{reset(1), gone(2, true, "/a"), put(3, "/a"), gone(4, false, "/a")}, "R1|C4 -/a"},
+		"a change before a reset":     {[]step{put(2, "/a")}, ""},
+		"lost before a reset":         {[]step{lose, reset(1)}, "L broken|R1"},
+		"lost once":                   {[]step{reset(1), lose, lose}, "R1|L broken"},
+		"change after lost":           {[]step{reset(1), lose, put(2, "/a")}, "R1|L broken"},
+		"changes go before lost":      {[]step{reset(1), put(2, "/a"), lose}, "R1|C2 /a=2|L broken"},
+		"a reset replaces":            {[]step{reset(5), put(6, "/a"), lose, reset(2, "/b")}, "R5|R2 /b=2"},
+		"a waiting reset takes in":    {[]step{reset(5), reset(6, "/a", "/c", "/d"), put(7, "/b", "/c"), gone(8, false, "/d", "/x")}, "R5|R8 /a=6 /b=7 /c=7"},
+		"a waiting reset, then lost":  {[]step{reset(5), reset(6, "/a"), put(7, "/a"), lose}, "R5|R7 /a=7|L broken"},
+		"two resets, between no word": {[]step{reset(5), reset(6, "/a"), lose, reset(7, "/b")}, "R5|R7 /b=7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
