@@ -51,7 +51,10 @@ func newNode(b *testing.B, services int, holds bool) (dir string) {
 	if err := os.Symlink(benchBinary(b), filepath.Join(dir, "listener")); err != nil {
 		b.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "manifests"), 0o755); err != nil {
+	// Apart from everything that is written: the agent watches the directory
+	// of its manifests, and the one above.
+	manifests := filepath.Join(dir, "conf", "manifests")
+	if err := os.MkdirAll(manifests, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	writeSettings(b, dir, holds)
@@ -66,7 +69,7 @@ func newNode(b *testing.B, services int, holds bool) (dir string) {
 		}
 		text := fmt.Sprintf("{\"id\": %q, \"run_list\": [%q], \"requires\": {%s}}\n",
 			benchService(i), "app::"+benchService(i), strings.Join(requires, ", "))
-		if err := os.WriteFile(filepath.Join(dir, "manifests", benchService(i)+".json"), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(manifests, benchService(i)+".json"), []byte(text), 0o600); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -85,7 +88,7 @@ func writeSettings(b *testing.B, dir string, holds bool) {
 	}
 	text := fmt.Sprintf(`node = "bench"
 host = "127.0.0.1"
-manifests = ["manifests"]
+manifests = ["conf/manifests"]
 attributes = []
 state_dir = %q
 run_dir = %q
