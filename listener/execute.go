@@ -176,7 +176,7 @@ func (a *Agent) succeed(rs *runState, p *stepPlan) {
 		a.apply(id, c)
 	}
 	if p.Step == nodeStep {
-		a.st.NodeDigest, a.st.NodeDirty = p.NodeDigest, false
+		a.st.NodeDigest, a.st.NodeDirty, a.st.NodeAt = p.NodeDigest, false, time.Now()
 	}
 	a.st.Settled[p.Step] = max(a.st.Settled[p.Step], rs.Forced)
 	if f := a.st.Failures[p.Step]; f != nil {
