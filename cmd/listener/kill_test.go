@@ -53,7 +53,10 @@ func TestKill(t *testing.T) {
 const killScript = `
 exec 9>>"$D/lock"
 if ! flock -n 9; then
-	echo "$LISTENER_RUN_ID $1 overlaps $(cat "$D/holder")" >>"$D/overlaps"
+	echo "$(date +%T.%N) $LISTENER_RUN_ID $1 overlaps $(cat "$D/holder"), still there:" >>"$D/overlaps"
+	for p in /proc/[0-9]*; do
+		[ "$(readlink $p/fd/9)" = "$D/lock" ] && [ $p != /proc/$$ ] && echo "$p $(tr '\0' ' ' <$p/cmdline) $(cut -d' ' -f3-7 $p/stat) $(tr '\0' '\n' <$p/environ | grep RUN_ID)" >>"$D/overlaps"
+	done
 	exit 9
 fi
 echo "$LISTENER_RUN_ID $1" >"$D/holder"
@@ -253,7 +256,8 @@ func (k *killer) finish() {
 		}
 	}
 	if data, err := os.ReadFile(k.path("overlaps")); err == nil {
-		t.Errorf("runs overlapped:\n%s", data)
+		log, _ := os.ReadFile(k.path("agent.log"))
+		t.Errorf("runs overlapped:\n%s\nlog:\n%s", data, log)
 	}
 }
 
