@@ -291,9 +291,11 @@ func (a *Agent) dueServices(w *work) []status.DueService {
 	return out
 }
 
+const nodeJSONSuffix = ".node.json"
+
 // nodeJSONPath is where the run's node.json stands while it runs.
 func (a *Agent) nodeJSONPath(run string) string {
-	return filepath.Join(a.opt.Config.RunDir, run+".node.json")
+	return filepath.Join(a.opt.Config.RunDir, run+nodeJSONSuffix)
 }
 
 // writeNodeJSON is called before the first step and removeNodeJSON after the last.
