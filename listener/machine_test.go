@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,8 +56,8 @@ func script() *rapid.Generator[[]act] {
 type world struct {
 	*node
 	m        *storetest.Memory
-	fail     bool
-	slow     time.Duration
+	fail     atomic.Bool
+	slow     atomic.Int64 // nanoseconds that each step takes
 	boots    int
 	setBack  func()
 	edits    map[string]int // per service, a literal in its environment
@@ -124,10 +125,8 @@ func (w *world) command(job provision.Job) provision.Result {
 			saw[id] = w.env(id)
 		}
 	}
-	fail := w.fail
-	if w.slow > 0 {
-		time.Sleep(w.slow)
-	}
+	fail := w.fail.Load()
+	time.Sleep(time.Duration(w.slow.Load()))
 	if fail {
 		return provision.Result{Outcome: "exited", Exit: 1}
 	}
@@ -172,13 +171,13 @@ func (w *world) play(a act) {
 		_, err := w.agent.On(ctx, "")
 		w.must(err)
 	case "fail":
-		w.fail = true
+		w.fail.Store(true)
 	case "mend":
-		w.fail = false
+		w.fail.Store(false)
 	case "slow":
-		w.slow = time.Duration(a.N) * 10 * time.Second
+		w.slow.Store(int64(a.N) * int64(10*time.Second))
 	case "quick":
-		w.slow = 0
+		w.slow.Store(0)
 	case "provision":
 		_, err := w.agent.Provision(ctx, api.ProvisionRequest{Who: "test", Now: a.N%2 == 0})
 		if err != nil && !errors.Is(err, ErrOff) {
@@ -271,7 +270,8 @@ func (w *world) powerCycle() {
 // values are applied by a successful step, and nothing runs any more.
 func (w *world) settle() {
 	ctx := w.t.Context()
-	w.fail, w.slow = false, 0
+	w.fail.Store(false)
+	w.slow.Store(0)
 	w.m.Heal()
 	_, err := w.agent.On(ctx, "")
 	w.must(err)
