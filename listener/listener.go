@@ -31,7 +31,7 @@ var (
 	// ErrRunning: another agent holds the state directory.
 	ErrRunning = errors.New("another agent uses this state directory")
 	// ErrStopped: the agent has stopped, or is about to.
-	ErrStopped = errors.New("the agent has stopped")
+	ErrStopped = fmt.Errorf("%w: the agent has stopped", store.ErrUnavailable)
 )
 
 // Runner carries out steps; *provision.Provisioner is the real one.
