@@ -257,7 +257,7 @@ func (a *Agent) finish(rs *runState) {
 	a.st.Run = nil
 	a.save()
 	a.fault("history", a.history.Save(run))
-	a.lastRun = &run
+	a.lastRun, a.lastForced = &run, rs.Forced
 	keep, size := a.cfg.History.Keep, a.cfg.History.MaxSize
 	a.slow.later("history prune", func() error { return a.history.Prune(keep, size, run.ID) })
 	text := fmt.Sprintf("run %s %s after %s", run.ID, run.Result, run.Ended.Sub(run.Started).Round(time.Millisecond))

@@ -32,6 +32,8 @@ var (
 	ErrRunning = errors.New("another agent uses this state directory")
 	// ErrStopped: the agent has stopped, or is about to.
 	ErrStopped = errors.New("the agent has stopped")
+	// ErrNothing: no run was made, since no service here has a command.
+	ErrNothing = errors.New("nothing to run: neither the node nor a service has a command")
 )
 
 // Runner carries out steps; *provision.Provisioner is the real one.
@@ -125,6 +127,8 @@ type Agent struct {
 	rng        *rand.Rand
 	runsTotal  uint64
 	lastRun    *status.Run
+	lastForced uint64 // the forced count that the last run covered
+	vain       uint64 // the forced count up to which there was nothing to run
 	timers     deadline
 	foreign    foreignState
 	savedFiles *fileCache
@@ -276,6 +280,7 @@ func (a *Agent) step() time.Duration {
 	a.removals()
 	a.boot()
 	a.refreshWatch()
+	a.stopAsking()
 	if a.booted {
 		a.table.resolve()
 		a.expireOff(now)

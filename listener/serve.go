@@ -41,7 +41,7 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && s.Running == nil && s.Pending == nil && !a.adopting
+	s.Synced = a.booted && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
