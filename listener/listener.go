@@ -130,6 +130,7 @@ type Agent struct {
 	lastForced uint64 // the forced count that the last run covered
 	vain       uint64 // the forced count up to which there was nothing to run
 	timers     deadline
+	looks      int // how often step was called
 	foreign    foreignState
 	savedFiles *fileCache
 	wg         sync.WaitGroup
@@ -276,6 +277,7 @@ func (a *Agent) drain() {
 // to look again, if nothing happens before.
 func (a *Agent) step() time.Duration {
 	a.timers.reset()
+	a.looks++
 	now := a.now()
 	a.removals()
 	a.boot()

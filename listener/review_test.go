@@ -3,6 +3,9 @@ package listener
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/provision"
 
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -100,4 +105,133 @@ func TestWaitRunSaysThatThereIsNothingToRun(t *testing.T) {
 			t.Errorf("%+v, %v; want that nothing runs here", run, err)
 		}
 	})
+}
+
+func TestEveryManifestOfABurstOfChangesIsCopied(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("one", requires("one", "", "A"))
+		n.manifest("two", requires("two", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(time.Second)
+		for _, id := range []string{"one", "two", "three"} { // each within the delay of slow writes
+			n.manifest(id, requires(id, `"environment": {"NEW": "1"}`, "A"))
+			n.reload()
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		for _, id := range []string{"one", "two", "three"} {
+			if data, _ := os.ReadFile(filepath.Join(n.cfg.StateDir, "manifests", id+".json")); !strings.Contains(string(data), "NEW") {
+				t.Errorf("the copy of %s is %q", id, data)
+			}
+		}
+	})
+}
+
+// TestAtRestTheLoopSleeps counts how often the loop looks in a day in which
+// nothing happens, in states that hold something back.
+func TestAtRestTheLoopSleeps(t *testing.T) {
+	states := map[string]func(n *node, m *storetest.Memory){
+		"applied":     func(*node, *storetest.Memory) {},
+		"missing key": func(n *node, _ *storetest.Memory) { n.del("A") },
+		"waiting":     func(n *node, _ *storetest.Memory) { n.manifest("b", requires("b", "", "B")); n.reload() },
+		"store cut":   func(_ *node, m *storetest.Memory) { m.Cut() },
+		"store wiped": func(_ *node, m *storetest.Memory) { m.Wipe() },
+		"failing": func(n *node, _ *storetest.Memory) {
+			n.runner.use(failing)
+			n.put("A", "b")
+		},
+		"off and due": func(n *node, _ *storetest.Memory) {
+			_ = n.agent.Off(n.t.Context(), api.OffRequest{Who: "test"})
+			n.put("A", "b")
+		},
+		"off for 12h": func(n *node, _ *storetest.Memory) {
+			_ = n.agent.Off(n.t.Context(), api.OffRequest{Who: "test", For: 12 * time.Hour})
+			n.put("A", "b")
+		},
+		"manifests gone": func(n *node, _ *storetest.Memory) {
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "app.json"))
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"one manifest gone": func(n *node, _ *storetest.Memory) {
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"manifest broken": func(n *node, _ *storetest.Memory) { n.manifest("app", "{"); n.reload() },
+		"no directory": func(n *node, _ *storetest.Memory) {
+			_ = os.RemoveAll(n.cfg.Manifests[0])
+			n.reload()
+		},
+		"file cannot be written": func(n *node, _ *storetest.Memory) {
+			n.block("decl")
+			n.put("B", "b")
+		},
+		"run cannot be staged": func(n *node, _ *storetest.Memory) {
+			n.block("app")
+			n.put("A", "b")
+		},
+		"file cannot be removed": func(n *node, _ *storetest.Memory) {
+			n.block("decl")
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"step of another agent": func(n *node, _ *storetest.Memory) {
+			n.runner.mu.Lock()
+			n.runner.going[provision.Ref{Run: "x", Step: "y"}] = make(chan struct{})
+			n.runner.mu.Unlock()
+			n.put("A", "b")
+			n.t.Cleanup(func() { n.runner.overlap = false })
+		},
+	}
+	most := map[string]int{"step of another agent": 24 * 3600}
+	writes := map[string]bool{"failing": true, "run cannot be staged": true, "off for 12h": true}
+	for name, enter := range states {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+				n.cfg.Throttle = config.Default().Throttle
+				n.put("A", "a")
+				n.put("B", "a")
+				n.manifest("app", requires("app", "", "A"))
+				n.manifest("decl", requires("decl", `"command": false`, "B"))
+				n.up()
+				time.Sleep(time.Hour)
+				n.wantSteps("node")
+				enter(n, m)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				before, saves := n.agent.looks, n.stateWritten()
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				// A look a minute is the check for drift, one for the rescan.
+				if looks, limit := n.agent.looks-before, 24*60*5/2+most[name]; looks > limit {
+					t.Errorf("%d looks in a day, at most %d", looks, limit)
+				}
+				if !writes[name] && n.stateWritten() != saves {
+					t.Error("state.json was written although nothing happened")
+				}
+			})
+		})
+	}
+}
+
+// block puts a directory where the environment of id is, so that it can be
+// neither written nor removed.
+func (n *node) block(id string) {
+	n.t.Helper()
+	path := filepath.Join(n.cfg.Env.Dir, id+".conf")
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// stateWritten changes whenever state.json is written.
+func (n *node) stateWritten() string {
+	n.t.Helper()
+	fi, err := os.Stat(filepath.Join(n.cfg.StateDir, "state.json"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return fileSig(fi)
 }
