@@ -196,7 +196,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	a.runCtx = ctx
 	a.load()
-	a.wg.Go(func() { a.slow.run(ctx) })
+	slow, endSlow := context.WithCancel(context.Background())
+	defer endSlow() // after the loop, which queues to its end
+	a.wg.Go(func() { a.slow.run(slow) })
 	a.startWatching(ctx)
 	a.adopt(ctx)
 	if a.exec == nil {

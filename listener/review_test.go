@@ -235,3 +235,24 @@ func (n *node) stateWritten() string {
 	}
 	return fileSig(fi)
 }
+
+func TestAStateThatContradictsItselfIsUnreadable(t *testing.T) {
+	_, err := decodeState([]byte(`{"boot": "b", "run": {"run": {"id": "r", "steps": []}, "steps": [{"step": "_node"}]}}`))
+	if err == nil {
+		t.Error("it would be taken over with a panic")
+	}
+}
+
+func TestAHistoryThatCannotBeOpenedStopsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(filepath.Join(n.cfg.StateDir, "runs"), "not a directory")
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.up()
+		n.wantSteps("node")
+		n.wantConditions("history")
+		if _, err := n.agent.Runs(t.Context(), 0); err == nil {
+			t.Error("runs of a history that is not there")
+		}
+	})
+}

@@ -149,9 +149,13 @@ func (a *Agent) saveReplica() {
 	if !a.view.reset {
 		return
 	}
+	path := a.replicaPath()
 	a.slow.later("replica", func() error {
 		var data []byte
 		err := a.do(a.runCtx, func() {
+			if !a.view.reset {
+				return // another federation meanwhile
+			}
 			if b, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
 				data = b
 			}
@@ -159,7 +163,7 @@ func (a *Agent) saveReplica() {
 		if err != nil || data == nil {
 			return nil // stopping: the replica is a little older, which is safe
 		}
-		return writeReplica(a.replicaPath(), data)
+		return writeReplica(path, data)
 	})
 }
 
