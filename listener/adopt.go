@@ -2,6 +2,10 @@ package listener
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/listener-agent/listener/provision"
@@ -11,7 +15,7 @@ import (
 // that it did not record. Until that is certain nothing else runs.
 func (a *Agent) adopt(ctx context.Context) {
 	refs, err := a.runner.Left()
-	a.fault("run_dir", err)
+	a.fault("run_dir", errors.Join(err, a.sweepRunDir(refs)))
 	if a.st.Run == nil && len(refs) == 0 {
 		return
 	}
@@ -68,7 +72,22 @@ func (a *Agent) adopted(ref provision.Ref, res provision.Result, err error) {
 		}
 	}
 	a.log.Info("step of an unknown run has ended", "run", ref.Run, "step", ref.Step, "outcome", res.Outcome)
+	a.removeNodeJSON(ref.Run)
 	a.fault("run_dir", a.runner.Forget(ref))
+}
+
+// sweepRunDir removes the node.json, which holds secrets, of every run that is
+// not to be adopted.
+func (a *Agent) sweepRunDir(refs []provision.Ref) error {
+	paths, err := filepath.Glob(filepath.Join(a.cfg.RunDir, "*"+nodeJSONSuffix))
+	for _, path := range paths {
+		id := strings.TrimSuffix(filepath.Base(path), nodeJSONSuffix)
+		if a.st.Run != nil && a.st.Run.Run.ID == id || slices.ContainsFunc(refs, func(r provision.Ref) bool { return r.Run == id }) {
+			continue
+		}
+		err = errors.Join(err, removeFile(path))
+	}
+	return err
 }
 
 // adoptedAll closes the adopted run; steps that it had not come to stay due.

@@ -175,7 +175,7 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 		if u.Answer.LastGood {
 			add(status.Condition{
 				Name: "degraded", Severity: warning, Service: id, Key: u.Key,
-				Text: fmt.Sprintf("%s is last known good, %s old", u.Key, age(a.st.service(id).AppliedAt)),
+				Text: fmt.Sprintf("%s is last known good, %s old", u.Key, age(a.appliedAt(id))),
 				Hint: "`listener accept " + u.Key + "` if it is meant to be gone",
 			})
 		}

@@ -174,10 +174,10 @@ func (a *Agent) kind(w *work) throttle.Kind {
 	switch {
 	case a.st.Manual != nil:
 		return throttle.Manual
-	case a.fresh(w):
-		return throttle.Auto
+	case w.any() && !a.fresh(w):
+		return throttle.Retry
 	}
-	return throttle.Retry
+	return throttle.Auto
 }
 
 // signature changes when what is due does: that is what settle waits out.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,6 +143,11 @@ func (d *digester) short(s string) string {
 	d.mac.Reset()
 	d.mac.Write([]byte(s))
 	return d.hex(8)
+}
+
+// equalInputs reports whether both say the same of every input.
+func equalInputs(x, y inputs) bool {
+	return x.Version == y.Version && x.Digest == y.Digest && maps.Equal(x.Vars, y.Vars) && maps.Equal(x.Keys, y.Keys)
 }
 
 // changed names the placeholders' keys that differ between two inputs, or,

@@ -176,7 +176,7 @@ func (a *Agent) succeed(rs *runState, p *stepPlan) {
 		a.apply(id, c)
 	}
 	if p.Step == nodeStep {
-		a.st.NodeDigest, a.st.NodeDirty = p.NodeDigest, false
+		a.st.NodeDigest, a.st.NodeDirty, a.st.NodeAt = p.NodeDigest, false, time.Now()
 	}
 	a.st.Settled[p.Step] = max(a.st.Settled[p.Step], rs.Forced)
 	if f := a.st.Failures[p.Step]; f != nil {
@@ -254,9 +254,11 @@ func (a *Agent) finish(rs *runState) {
 	run.Ended = time.Now()
 	a.removeNodeJSON(run.ID)
 	a.exec = nil
+	// The record before the state: killed in between, the run is adopted and
+	// recorded once more, the other way round it would be missing.
+	a.fault("history", a.history.Save(run))
 	a.st.Run = nil
 	a.save()
-	a.fault("history", a.history.Save(run))
 	a.lastRun, a.lastForced = &run, rs.Forced
 	keep, size := a.cfg.History.Keep, a.cfg.History.MaxSize
 	a.slow.later("history prune", func() error { return a.history.Prune(keep, size, run.ID) })

@@ -39,7 +39,7 @@ func (a *Agent) explain() status.Explain {
 			sg.Until = time.Now().Add(g.wait)
 		}
 		if !g.open && closed == "" {
-			closed = g.name + ": " + g.why
+			closed = "by the gate " + g.name + ": " + g.why
 		}
 		e.Gates = append(e.Gates, sg)
 	}
@@ -74,7 +74,7 @@ func (a *Agent) verdict(w *work, closed string) string {
 	case !w.any():
 		return "No run: every service has been provisioned with its present values."
 	case closed != "":
-		return "A run is due, but gate " + closed + "."
+		return "A run is due, but held " + closed + "."
 	}
 	return "A run is due and starts now."
 }

@@ -160,14 +160,14 @@ func removeFile(path string) error {
 }
 
 // fileCache knows how files looked when the agent last wrote or checked them.
-type fileCache struct{ sigs map[string]string }
+type fileCache struct{ sigs map[string]fileSig }
 
-func newFileCache() *fileCache { return &fileCache{sigs: map[string]string{}} }
+func newFileCache() *fileCache { return &fileCache{sigs: map[string]fileSig{}} }
 
 // note remembers path as it is now.
 func (c *fileCache) note(path string) {
 	if fi, err := os.Lstat(path); err == nil {
-		c.sigs[path] = fileSig(fi)
+		c.sigs[path] = sigOf(fi)
 	} else {
 		delete(c.sigs, path)
 	}
@@ -176,16 +176,27 @@ func (c *fileCache) note(path string) {
 // same reports whether path looks exactly as when it was noted.
 func (c *fileCache) same(path string) bool {
 	fi, err := os.Lstat(path)
-	return err == nil && c.sigs[path] == fileSig(fi)
+	if err != nil {
+		return false
+	}
+	sig := sigOf(fi)
+	return sig != fileSig{} && sig == c.sigs[path]
 }
 
 // fileSig differs after any write, chmod, chown or replacement of a file.
-func fileSig(fi fs.FileInfo) string {
+type fileSig struct {
+	dev, ino       uint64
+	size           int64
+	mode, uid, gid uint32
+	mtime, ctime   syscall.Timespec
+}
+
+func sigOf(fi fs.FileInfo) fileSig {
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok {
-		return ""
+		return fileSig{}
 	}
-	return fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mode, st.Uid, st.Gid, st.Mtim, st.Ctim)
+	return fileSig{uint64(st.Dev), st.Ino, st.Size, st.Mode, st.Uid, st.Gid, st.Mtim, st.Ctim}
 }
 
 // driftEvery is how often files are compared with what was applied.

@@ -112,7 +112,7 @@ func (w *fileWatch) signature() string {
 			fmt.Fprintf(&b, "%s %v\n", path, err)
 			return
 		}
-		fmt.Fprintf(&b, "%s %s\n", path, fileSig(fi))
+		fmt.Fprintf(&b, "%s %v\n", path, sigOf(fi))
 	}
 	for _, d := range w.manifests {
 		entries, err := os.ReadDir(d)

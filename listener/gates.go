@@ -108,7 +108,7 @@ func gateBucket(a *Agent, _ *work, kind throttle.Kind, now throttle.Now) gate {
 }
 
 func gateBackoff(a *Agent, w *work, _ throttle.Kind, now throttle.Now) gate {
-	g := gate{name: "back-off", open: w.eligible(), timed: true, why: "no failed step holds everything back"}
+	g := gate{name: "back-off", open: !w.any() || w.eligible(), timed: true, why: "no failed step holds everything back"}
 	if g.open {
 		return g
 	}

@@ -127,7 +127,7 @@ type Agent struct {
 	rng        *rand.Rand
 	runsTotal  uint64
 	lastRun    *status.Run
-	lastForced uint64 // the forced count that the last run covered
+	lastForced uint64 // that lastRun covered, if it ended in this process
 	vain       uint64 // the forced count up to which there was nothing to run
 	timers     deadline
 	looks      int // how often step was called

@@ -21,6 +21,7 @@ func (a *Agent) load() {
 	dir := a.cfg.StateDir
 	now := a.now()
 	a.fault("machine-id", a.leaveClone(dir))
+	a.fault("sweep", a.sweepOwn())
 	st, fresh, err := loadState(a.statePath())
 	a.fault("state.json", err)
 	a.st = st
@@ -28,8 +29,10 @@ func (a *Agent) load() {
 	a.fault("digest.key", err)
 	a.dig = newDigester(key)
 	switch {
-	case err != nil || fresh || newKey:
-		a.st.force("first start, or state unreadable")
+	case fresh && a.faults["state.json"] == nil:
+		a.st.force("first start")
+	case fresh || newKey:
+		a.st.force("the state of the last start is lost")
 	case st.Boot != now.Boot:
 		a.st.force("first start after boot")
 	}
@@ -51,7 +54,6 @@ func (a *Agent) load() {
 	a.enter(a.federationFor(sc))
 	a.svcs.take(sc, a.space.Federation, time.Now())
 	a.table.setManifests(a.svcs)
-	a.sweep()
 	a.save()
 }
 
@@ -135,16 +137,17 @@ func (a *Agent) enter(federation string) {
 	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
 }
 
-// sweep removes temporary files that a crash left.
-func (a *Agent) sweep() {
-	for _, dir := range []string{a.cfg.StateDir, a.cfg.RunDir, a.cfg.Env.Dir, filepath.Join(a.cfg.StateDir, "manifests")} {
-		a.slow.later("sweep "+dir, func() error {
-			if err := atomicfile.Sweep(dir); !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			return nil
-		})
-	}
+// sweepOwn removes the temporary files that an agent left which was killed;
+// we hold its lock, and write none yet.
+func (a *Agent) sweepOwn() error {
+	dir := a.cfg.StateDir
+	return errors.Join(atomicfile.SweepOwn(dir), atomicfile.SweepOwn(filepath.Join(dir, "manifests")), atomicfile.SweepOwn(a.cfg.RunDir))
+}
+
+// sweepEnv does the same where others may write, too: by age, so again and again.
+func (a *Agent) sweepEnv() {
+	dir := a.cfg.Env.Dir
+	a.slow.later("sweep "+dir, func() error { return atomicfile.Sweep(dir) })
 }
 
 // loadAttributes reads the static fallback; on an error what was read before

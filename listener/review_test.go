@@ -227,13 +227,13 @@ func (n *node) block(id string) {
 }
 
 // stateWritten changes whenever state.json is written.
-func (n *node) stateWritten() string {
+func (n *node) stateWritten() fileSig {
 	n.t.Helper()
 	fi, err := os.Stat(filepath.Join(n.cfg.StateDir, "state.json"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return fileSig(fi)
+	return sigOf(fi)
 }
 
 func TestAStateThatContradictsItselfIsUnreadable(t *testing.T) {

@@ -96,7 +96,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	for _, id := range a.ordered(w.own) {
 		if w.heldUntil[id] == 0 {
 			rs.Steps = append(rs.Steps, stepPlan{
-				Step: id, Work: a.ownWork(id),
+				Step: id, Work: a.ownWork(id), ids: []string{id},
 				Services: map[string]candidate{id: a.table.candidate(id)},
 			})
 		}
@@ -104,8 +104,10 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	inRun := map[string]candidate{}
 	keys := map[string]bool{}
 	for _, p := range rs.Steps {
-		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: slices.Sorted(maps.Keys(p.Services))})
-		maps.Copy(inRun, p.Services)
+		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: p.ids})
+		for _, id := range p.ids {
+			inRun[id] = a.table.candidate(id)
+		}
 	}
 	for id := range inRun {
 		if a.table.due(id) {
@@ -128,11 +130,13 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 // planNode is the node step for all its services that are not waiting.
 func (a *Agent) planNode(w *work) stepPlan {
 	p := stepPlan{
-		Step: nodeStep, Work: w.nodeWork, Services: make(map[string]candidate, len(w.nodeIDs)),
+		Step: nodeStep, Work: w.nodeWork, Services: map[string]candidate{}, ids: w.nodeIDs,
 		NodeDigest: a.dig.node(w.nodeIDs, a.cfg.Provision.Command),
 	}
 	for _, id := range w.nodeIDs {
-		p.Services[id] = a.table.candidate(id)
+		if c := a.table.candidate(id); !a.table.settled(id, c) {
+			p.Services[id] = c
+		}
 	}
 	return p
 }
@@ -151,7 +155,8 @@ func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
 	}
 	doc := render.NodeDoc{RunID: ex.rs.Run.ID, Datastores: map[string]string{}}
 	for _, p := range ex.rs.Steps {
-		for id, c := range p.Services {
+		for _, id := range p.ids {
+			c := inRun[id]
 			doc.Services = append(doc.Services, a.nodeService(id, c, p.Step == nodeStep))
 			for pid, ans := range c.Good.Uses {
 				doc.Datastores[keyOf(pid)] = ans.Text
@@ -286,9 +291,11 @@ func (a *Agent) dueServices(w *work) []status.DueService {
 	return out
 }
 
+const nodeJSONSuffix = ".node.json"
+
 // nodeJSONPath is where the run's node.json stands while it runs.
 func (a *Agent) nodeJSONPath(run string) string {
-	return filepath.Join(a.opt.Config.RunDir, run+".node.json")
+	return filepath.Join(a.opt.Config.RunDir, run+nodeJSONSuffix)
 }
 
 // writeNodeJSON is called before the first step and removeNodeJSON after the last.

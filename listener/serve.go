@@ -143,7 +143,7 @@ func (a *Agent) serviceStatus() []status.Service {
 		r, st := a.table.rows[id], a.st.service(id)
 		s := status.Service{
 			ID: id, State: stateNames[r.res.State], Step: a.stepWord(r), File: r.m.File,
-			Due: a.booted && a.table.due(id), Dirty: st.Dirty, Applied: st.AppliedAt, Waiting: r.res.Missing,
+			Due: a.booted && a.table.due(id), Dirty: st.Dirty, Applied: a.appliedAt(id), Waiting: r.res.Missing,
 		}
 		if !a.booted {
 			s.State, s.Waiting = "waiting", []string{"the store"}

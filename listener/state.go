@@ -34,6 +34,8 @@ func stepName(step string) string {
 type state struct {
 	stateHeader
 	Services map[string]*serviceState
+
+	size int // room that the next encoding will need
 }
 
 type stateHeader struct {
@@ -51,8 +53,9 @@ type stateHeader struct {
 	Manual   *manual           `json:"manual,omitempty"`
 
 	// Node is what the node step was last applied with, beside its services.
-	NodeDigest string `json:"node_digest,omitempty"`
-	NodeDirty  bool   `json:"node_dirty,omitempty"`
+	NodeDigest string    `json:"node_digest,omitempty"`
+	NodeDirty  bool      `json:"node_dirty,omitempty"`
+	NodeAt     time.Time `json:"node_at,omitzero"` // of its last success
 
 	Failures map[string]*failure `json:"failures,omitempty"` // by step
 	// Run is the run in progress; after a crash, the one to adopt.
@@ -92,7 +95,7 @@ func (f *failure) remaining(work string, forced uint64, now throttle.Now) time.D
 // serviceState is one service's part.
 type serviceState struct {
 	Applied   inputs        `json:"applied,omitzero"`
-	AppliedAt time.Time     `json:"applied_at,omitzero"`
+	AppliedAt time.Time     `json:"applied_at,omitzero"` // when it last changed; see Agent.appliedAt
 	Dirty     bool          `json:"dirty,omitempty"`
 	Good      *resolve.Good `json:"good,omitempty"` // nil: no step of it ever succeeded
 	Files     []string      `json:"files,omitempty"`
@@ -115,6 +118,11 @@ type stepPlan struct {
 	NodeDigest string               `json:"node_digest,omitempty"`
 	Services   map[string]candidate `json:"services"`
 	Done       bool                 `json:"done,omitempty"`
+
+	// ids are all services of the step, sorted. Those of the node step that
+	// are as they were applied are not among Services: a change of one service
+	// must not cost what all of them weigh. Not needed after a crash.
+	ids []string
 }
 
 // candidate becomes a service's applied state when its step succeeds.
@@ -163,6 +171,7 @@ func (s *state) force(reason string) uint64 {
 // since the last call are encoded anew: the rest is copied.
 func (s *state) encode() ([]byte, error) {
 	var b bytes.Buffer
+	b.Grow(s.size) // about the last one's: growing copies it again and again
 	head, err := json.Marshal(s.stateHeader)
 	if err != nil {
 		return nil, err
@@ -179,10 +188,11 @@ func (s *state) encode() ([]byte, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "\n%q:", id)
+		b.WriteString("\n\"" + id + "\":") // an id needs no escape
 		b.Write(st.raw)
 	}
 	b.WriteString("\n}}\n")
+	s.size = b.Len() + b.Len()/16
 	return b.Bytes(), nil
 }
 

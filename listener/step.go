@@ -31,11 +31,12 @@ func (a *Agent) job(ex *execution, p stepPlan) provision.Job {
 		j.Argv = slices.Clone(a.table.rows[p.Step].m.Command.Argv)
 		maps.Copy(env, p.Services[p.Step].Good.Vars)
 	}
-	ids := slices.Sorted(maps.Keys(p.Services))
 	var runList []string
-	for _, id := range ids {
+	seen := map[string]bool{}
+	for _, id := range p.ids {
 		for _, item := range a.table.rows[id].m.RunList {
-			if !slices.Contains(runList, item) {
+			if !seen[item] {
+				seen[item] = true
 				runList = append(runList, item)
 			}
 		}
@@ -50,7 +51,7 @@ func (a *Agent) job(ex *execution, p stepPlan) provision.Job {
 		"LISTENER_REASON":           cut(strings.Join(run.Reasons, "; ")),
 		"LISTENER_CHANGED_KEYS":     cut(strings.Join(run.Keys, ",")),
 		"LISTENER_CHANGED_SERVICES": cut(strings.Join(run.Services, ",")),
-		"LISTENER_SERVICES":         cut(strings.Join(ids, ",")),
+		"LISTENER_SERVICES":         cut(strings.Join(p.ids, ",")),
 		"LISTENER_RUN_LIST":         cut(strings.Join(runList, ",")),
 		"LISTENER_NODE_JSON":        path,
 	})

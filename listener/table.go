@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/resolve"
@@ -29,6 +30,9 @@ type row struct {
 	res    resolve.Result
 	digest string            // of what a run would provision now; "" when not ready
 	offers map[string]string // key → value of what it provides here, once up
+	// asApplied is the service's last good state if a run would change nothing
+	// of it; nil: it would, or nobody has looked yet.
+	asApplied *resolve.Good
 	// offerMissing names a built-in that its provides lack, such as HOST.
 	offerMissing string
 }
@@ -136,7 +140,7 @@ func (t *table) resolve() {
 func (t *table) resolveRow(id string, r *row) {
 	st := t.a.st.service(id)
 	r.res = resolve.Service(r.m, t.a.nodeFacts(), picture{t.a}, st.Good)
-	r.digest = ""
+	r.digest, r.asApplied = "", nil
 	if r.res.State == resolve.Ready {
 		r.digest = t.a.dig.service(r.m, r.res, digestVersion)
 	}
@@ -190,8 +194,9 @@ func (t *table) applied(r *row, st *serviceState) bool {
 // candidate is what becomes true of the service when its step succeeds now.
 func (t *table) candidate(id string) candidate {
 	r, st := t.rows[id], t.a.st.service(id)
-	if r.res.State == resolve.Kept {
-		return candidate{Inputs: st.Applied, Good: st.Good, Files: t.a.envPaths(id)}
+	applied := candidate{Inputs: st.Applied, Good: st.Good, Files: t.a.envPaths(id)}
+	if r.res.State == resolve.Kept || r.asApplied != nil && r.asApplied == st.Good {
+		return applied
 	}
 	good := &resolve.Good{
 		Vars: make(map[string]string, len(r.res.Vars)),
@@ -205,7 +210,28 @@ func (t *table) candidate(id string) candidate {
 			good.Uses[u.ID] = u.Answer
 		}
 	}
-	return candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: t.a.envPaths(id)}
+	c := candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: applied.Files}
+	if st.Good != nil && equalInputs(c.Inputs, st.Applied) && maps.Equal(good.Vars, st.Good.Vars) && maps.Equal(good.Uses, st.Good.Uses) {
+		r.asApplied = st.Good
+		return applied
+	}
+	return c
+}
+
+// settled reports whether success with c would change nothing but the time.
+func (t *table) settled(id string, c candidate) bool {
+	st := t.a.st.service(id)
+	return !st.Dirty && st.Good != nil && st.Good == c.Good && slices.Equal(st.Files, c.Files)
+}
+
+// appliedAt is when the service was last provisioned. The success of a node
+// step counts for all of its services, and is recorded once.
+func (a *Agent) appliedAt(id string) time.Time {
+	st := a.st.service(id)
+	if r := a.table.rows[id]; r != nil && st.Good != nil && a.stepOf(r.m) == nodeStep && a.st.NodeAt.After(st.AppliedAt) {
+		return a.st.NodeAt
+	}
+	return st.AppliedAt
 }
 
 // changedKeys names the keys whose value differs from what was last applied.

@@ -1,11 +1,9 @@
 package provision
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -17,9 +15,10 @@ import (
 )
 
 // standInAgent is an agent without the rest: on dir/state and dir/run it adopts
-// what is left, and then runs dir/job.json, or, without that file, one loop job
-// after the other. It notes everything in dir/ledger.
-func standInAgent(dir string) int {
+// what is left and runs dir/job.json, if that exists. Then it does nothing (mode
+// "idle"), or runs one loop job after the other ("loop"). It notes results in
+// dir/ledger.
+func standInAgent(dir, mode string) int {
 	ctx := context.Background()
 	p, err := New(Options{StateDir: dir + "/state", RunDir: dir + "/run"})
 	if err != nil {
@@ -39,19 +38,22 @@ func standInAgent(dir string) int {
 		}
 		conclude(p, dir, res)
 	}
+	p.Warm()
 	if data, err := os.ReadFile(dir + "/job.json"); err == nil {
 		var job Job
 		if err := json.Unmarshal(data, &job); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		p.Warm()
-		fmt.Println("ready")
-		res, err := p.Run(ctx, job)
-		fmt.Println(res, err)
-		return 0
+		if _, err := p.Run(ctx, job); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
-	p.Warm()
+	for mode == "idle" {
+		fmt.Println("idle")
+		pause(time.Minute) // until it is killed
+	}
 	for {
 		res, err := p.Run(ctx, loopJob(dir))
 		if err != nil {
@@ -82,130 +84,6 @@ func note(dir, format string, args ...any) {
 	defer f.Close()
 	if _, err := fmt.Fprintf(f, format+"\n", args...); err != nil {
 		panic(err)
-	}
-}
-
-// loopJob takes an exclusive directory, and has a descendant in a session of
-// its own that shows in the ledger that it lives.
-func loopJob(dir string) Job {
-	job := sh(`cd "$1" || exit 9
-		mkdir exclusive || echo "overlap $LISTENER_RUN_ID" >>ledger
-		echo "start $LISTENER_RUN_ID" >>ledger
-		setsid sh -c 'for i in 1 2 3 4; do echo "beat $LISTENER_RUN_ID" >>ledger; sleep 0.005; done' >/dev/null 2>&1 &
-		for i in 1 2 3; do echo "beat $LISTENER_RUN_ID" >>ledger; sleep 0.005; done
-		wait
-		rmdir exclusive
-		echo "end $LISTENER_RUN_ID" >>ledger
-		exit 3`, dir)
-	job.Run += fmt.Sprintf("-%08x", rand.Uint32())
-	job.KillAfter = 50 * time.Millisecond
-	return job
-}
-
-// TestKillLoop kills agent, supervisor or both at random instants.
-func TestKillLoop(t *testing.T) {
-	rounds := 60
-	if testing.Short() {
-		rounds = 10
-	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
-	var strays []supervisor.Proc
-	for range rounds {
-		a := startAgent(t, dir)
-		for range 1 + r.IntN(3) {
-			pause(time.Duration(r.IntN(60)) * time.Millisecond)
-			what := r.IntN(3)
-			supervisors := a.supervisors()
-			if what > 0 {
-				for _, s := range supervisors {
-					_ = s.Signal(syscall.SIGKILL)
-				}
-			}
-			if what != 1 {
-				a.kill()
-				strays = append(strays, supervisors...)
-				break
-			}
-		}
-		a.kill()
-	}
-	// The last agent takes what is left and runs on for one job.
-	before := strings.Count(ledger(t, dir), "\nend ")
-	a := startAgent(t, dir)
-	eventually(t, "a run after the last kill", func() bool { return strings.Count(ledger(t, dir), "\nend ") > before })
-	a.kill()
-	p := openProvisioner(t, Options{StateDir: dir + "/state", RunDir: dir + "/run"})
-	left, err := p.Left()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, ref := range left {
-		conclude(p, dir, mustAdopt(t, p, ref))
-	}
-	checkLedger(t, ledger(t, dir))
-	for _, s := range strays {
-		eventually(t, "the end of a supervisor whose agent died", func() bool { return !s.Alive() })
-	}
-}
-
-// pause is part of the randomness, not a wait for anything.
-func pause(d time.Duration) { <-time.After(d) }
-
-func ledger(t *testing.T, dir string) string {
-	data, err := os.ReadFile(dir + "/ledger")
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return "\n" + string(data)
-}
-
-func checkLedger(t *testing.T, text string) {
-	t.Helper()
-	starts, results, outcomes := map[string]int{}, map[string]string{}, map[string]int{}
-	running := ""
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
-		if len(f) == 0 {
-			continue
-		}
-		switch word, run := f[0], f[1]; word {
-		case "overlap":
-			t.Errorf("run %s began while another held the exclusive directory", run)
-		case "start":
-			starts[run]++
-			running = run
-		case "beat", "end":
-			if results[run] != "" {
-				t.Errorf("run %s acts after its result %s", run, results[run])
-			}
-			if running != run {
-				t.Errorf("run %s acts within run %s", run, running)
-			}
-		case "result":
-			// An agent that dies between noting and Forget notes again, the same.
-			now := strings.Join(f[2:], " ")
-			if results[run] != "" && results[run] != now {
-				t.Errorf("run %s has two results: %s and %s", run, results[run], now)
-			}
-			results[run] = now
-			outcomes[f[2]]++
-		}
-	}
-	for run, n := range starts {
-		if n != 1 {
-			t.Errorf("run %s started %d times", run, n)
-		}
-		if results[run] == "" {
-			t.Errorf("run %s has no result", run)
-		}
-	}
-	t.Logf("%d runs started, results %v", len(starts), outcomes)
-	if t.Failed() {
-		t.Log(text)
 	}
 }
 
@@ -258,7 +136,7 @@ func crashed(t *testing.T, job Job, g gate) (dir string, main supervisor.Proc) {
 	t.Helper()
 	dir = t.TempDir()
 	writeJob(t, dir, job)
-	a := startAgent(t, dir)
+	a := startAgent(t, dir, "idle")
 	main = g.awaitStart(t)
 	a.kill()
 	return dir, main
@@ -347,22 +225,23 @@ func TestAdoptedStepIsCancelled(t *testing.T) {
 	}
 }
 
+// TestStandbyOfDeadAgentEnds: fresh or used before, it cannot be handed a job
+// any more, and goes.
 func TestStandbyOfDeadAgentEnds(t *testing.T) {
-	g := newGate(t)
-	dir := t.TempDir()
-	writeJob(t, dir, sh(g.wait()))
-	a := startAgent(t, dir)
-	g.awaitStart(t)
-	g.open(t)
-	// Its step over, the supervisor is a standby; the agent has ended meanwhile or is killed.
-	var standby []supervisor.Proc
-	eventually(t, "a supervisor", func() bool {
-		standby = a.supervisors()
-		return len(standby) > 0 || a.cmd.Process.Signal(syscall.Signal(0)) != nil
-	})
-	a.kill()
-	for _, s := range standby {
-		eventually(t, "the end of the standby", func() bool { return !s.Alive() })
+	for _, jobs := range []int{0, 1} {
+		dir := t.TempDir()
+		if jobs > 0 {
+			writeJob(t, dir, sh("true"))
+		}
+		a := startAgent(t, dir, "idle")
+		a.awaitLine(t, "idle")
+		var standby []supervisor.Proc
+		eventually(t, "a standby", func() bool {
+			standby = a.supervisors()
+			return len(standby) == 1
+		})
+		a.kill()
+		eventually(t, "the end of the standby", func() bool { return !standby[0].Alive() })
 	}
 }
 
@@ -400,7 +279,7 @@ func TestJobTakenAway(t *testing.T) {
 	}
 	lock.Release()
 	_ = cmd.Wait()
-	if !strings.HasPrefix(out.String(), string(supervisor.Gone)) {
+	if !strings.HasPrefix(out.String(), string(supervisor.Refused)) {
 		t.Errorf("it said %q", out.String())
 	}
 	if _, err := os.Stat(marker); err == nil {

@@ -20,7 +20,7 @@ import (
 // never gets here.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PROVISION_TEST_AGENT"); dir != "" {
-		os.Exit(standInAgent(dir))
+		os.Exit(standInAgent(dir, os.Getenv("PROVISION_TEST_MODE")))
 	}
 	os.Exit(m.Run())
 }
@@ -164,12 +164,11 @@ type agent struct {
 	lines *bufio.Scanner
 }
 
-// startAgent starts one on dir, which holds state, run and, if it is to run
-// one job, job.json.
-func startAgent(t testing.TB, dir string) *agent {
+// startAgent starts one on dir.
+func startAgent(t testing.TB, dir, mode string) *agent {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "PROVISION_TEST_AGENT="+dir)
+	cmd.Env = append(os.Environ(), "PROVISION_TEST_AGENT="+dir, "PROVISION_TEST_MODE="+mode)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -181,6 +180,17 @@ func startAgent(t testing.TB, dir string) *agent {
 	a := &agent{cmd, bufio.NewScanner(out)}
 	t.Cleanup(a.kill)
 	return a
+}
+
+// awaitLine blocks until the agent says line.
+func (a *agent) awaitLine(t testing.TB, line string) {
+	t.Helper()
+	for a.lines.Scan() {
+		if a.lines.Text() == line {
+			return
+		}
+	}
+	t.Fatalf("the agent ended without saying %q", line)
 }
 
 func (a *agent) kill() {

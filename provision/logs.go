@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,21 +26,37 @@ var leftOutLine = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^\n\[listener: (\d+) bytes of output left out\]\n`)
 })
 
-// logPieces is LogPieces without what the tail need not hold.
+// logPieces is LogPieces without what the tail need not hold: the first part,
+// and of the others what is to be read, none of them empty.
 func logPieces(path string) ([]supervisor.LogPiece, error) {
-	pieces, err := supervisor.LogPieces(path)
+	all, err := supervisor.LogPieces(path)
 	if err != nil {
 		return nil, err
 	}
+	pieces := all[:1:1]
 	var tail int64
-	for i := len(pieces) - 1; i >= 1; i-- {
-		p := &pieces[i]
-		if over := tail + p.Size - supervisor.TailMax; over > 0 {
-			p.Skip = min(over, p.Size)
+	for i, p := range slices.Backward(all[1:]) {
+		all[i+1].Skip = min(max(0, tail+p.Size-supervisor.TailMax), p.Size)
+		tail += p.Size - all[i+1].Skip
+	}
+	for _, p := range all[1:] {
+		if p.Size > p.Skip {
+			pieces = append(pieces, p)
 		}
-		tail += p.Size - p.Skip
 	}
 	return pieces, nil
+}
+
+// missingBefore is the line to put before piece i, "" when nothing is missing.
+func missingBefore(pieces []supervisor.LogPiece, i int) string {
+	if i == 0 {
+		return ""
+	}
+	last := pieces[i-1]
+	if n := pieces[i].Offset + pieces[i].Skip - last.Offset - last.Size; n > 0 {
+		return leftOut(n)
+	}
+	return ""
 }
 
 // sealLog joins the pieces of a log into its first file, in place, so that
@@ -47,8 +64,12 @@ func logPieces(path string) ([]supervisor.LogPiece, error) {
 // and done again: the segments stay until their bytes are all copied. Nobody
 // writes the log any more.
 func sealLog(path string) error {
+	segments, err := supervisor.LogPieces(path)
+	if err != nil || len(segments) == 1 {
+		return err
+	}
 	pieces, err := logPieces(path)
-	if err != nil || len(pieces) == 1 {
+	if err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -56,31 +77,23 @@ func sealLog(path string) error {
 		return err
 	}
 	defer f.Close()
-	end := pieces[0].Size
-	restore := func(err error) error {
-		return errors.Join(err, f.Truncate(end))
-	}
-	if err := f.Truncate(end); err != nil {
+	first := pieces[0].Size
+	if err := f.Truncate(first); err != nil {
 		return err
 	}
-	if _, err := f.Seek(end, io.SeekStart); err != nil {
+	if _, err := f.Seek(first, io.SeekStart); err != nil {
 		return err
 	}
-	at := end
-	for _, p := range pieces[1:] {
-		if begin := p.Offset + p.Skip; begin > at && p.Size > p.Skip {
-			if _, err := f.WriteString(leftOut(begin - at)); err != nil {
-				return restore(err)
-			}
+	for i := 1; i < len(pieces); i++ {
+		_, err := f.WriteString(missingBefore(pieces, i))
+		if err == nil {
+			err = appendPiece(f, pieces[i])
 		}
-		if err := appendPiece(f, p); err != nil {
-			return restore(err)
+		if err != nil {
+			return errors.Join(err, f.Truncate(first))
 		}
-		at = p.Offset + p.Size
 	}
-	// The newest last: as long as a segment is there, the log counts as unsealed
-	// and what it lacks would be missed.
-	for _, p := range pieces[1:] {
+	for _, p := range segments[1:] {
 		if err := os.Remove(p.Path); err != nil {
 			return err
 		}
@@ -128,12 +141,13 @@ func (r *LogReader) Read(b []byte) (int, error) {
 	}
 	if len(pieces) > 1 {
 		r.head = pieces[0].Size
-	} else if !r.sealed && r.head >= 0 && r.pos >= r.head {
+	} else if !r.sealed && r.head >= 0 {
+		r.sealed = true
 		r.toSealed()
 	}
 	for _, p := range pieces {
 		begin, end := p.Offset+p.Skip, p.Offset+p.Size
-		if r.pos >= end || p.Skip == p.Size {
+		if r.pos >= end {
 			continue
 		}
 		if r.pos < begin {
@@ -150,7 +164,9 @@ func (r *LogReader) Read(b []byte) (int, error) {
 
 // toSealed turns the position in the stream into one in the joined file.
 func (r *LogReader) toSealed() {
-	r.sealed = true
+	if r.pos <= r.head {
+		return // up to there they are the same
+	}
 	buf := make([]byte, 100)
 	n, _ := readAt(r.path, buf, r.head)
 	m := leftOutLine().FindSubmatch(buf[:n])
@@ -158,9 +174,10 @@ func (r *LogReader) toSealed() {
 		return // nothing was left out: they are the same
 	}
 	missing, _ := strconv.ParseInt(string(m[1]), 10, 64)
-	r.pos = max(r.head, r.pos-missing+int64(len(m[0])))
-	if r.pos < r.head+int64(len(m[0])) {
-		r.pos = r.head
+	if r.pos -= missing; r.pos < r.head {
+		r.pos = r.head // it fell behind: the line says so
+	} else {
+		r.pos += int64(len(m[0]))
 	}
 }
 
@@ -194,7 +211,7 @@ func (h *History) Tail(id string, lines int) []string {
 		n := min(p.Size-p.Skip, int64(most-len(data)))
 		part := make([]byte, n)
 		got, _ := readAt(p.Path, part, p.Size-n)
-		data = append(part[:got], data...)
+		data = slices.Concat([]byte(missingBefore(pieces, i)), part[:got], data)
 	}
 	if data = bytes.TrimRight(data, "\n"); len(data) == 0 {
 		return nil

@@ -86,14 +86,17 @@ func New(o Options) (*Provisioner, error) {
 	if o.Exe == "" {
 		o.Exe = "/proc/self/exe"
 	}
+	// Opened once while that is possible: a full disk or a file system that
+	// became read-only then does not keep steps from running.
+	_, _ = supervisor.Held(o.StateDir)
 	return &Provisioner{o: o, running: map[Ref]*handle{}, handles: map[*handle]bool{}}, nil
 }
 
 // Run hands the job to a supervisor and blocks until its result. When ctx ends
 // first, it returns ctx.Err() and the step goes on; Adopt then takes its
-// result. A nil error means that the step has a result, be it a failure; with
-// any other error than ctx's nothing was started. The result stays in RunDir
-// until Forget.
+// result. A nil error means that the step has a result, be it a failure; it
+// stays in RunDir until Forget. With any other error nothing was started, unless
+// Left names the step: then it is to be adopted.
 //
 // Only one step runs at a time on a node: ErrBusy when another holds the lock
 // for 2 s, ErrLeft when an earlier one was neither adopted nor forgotten. A job
@@ -152,16 +155,19 @@ func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan mes
 		}
 		switch m.word {
 		case supervisor.Started:
-			p.Warm() // the command executes already: this costs it nothing
+			// No standby yet: starting one would disturb the command's start,
+			// and its own supervisor will most likely be the next.
 		case supervisor.Recorded:
+			p.Warm()
 			return supervisor.ReadResult(p.o.RunDir, ref.Run, ref.Step)
 		case supervisor.Unrecorded:
 			return supervisor.DecodeResult([]byte(m.rest))
 		case supervisor.Busy:
 			_ = os.Remove(path)
 			return Result{}, fmt.Errorf("provision: %w: %s", ErrBusy, m.rest)
-		case supervisor.Gone:
-			return Result{}, fmt.Errorf("provision: the job was taken away: %s", m.rest)
+		case supervisor.Refused:
+			_ = os.Remove(path)
+			return Result{}, fmt.Errorf("provision: run %s step %s was not started: %s", ref.Run, ref.Step, m.rest)
 		}
 	}
 }
@@ -245,7 +251,12 @@ func (p *Provisioner) Cancel(run, step string) error {
 		return fmt.Errorf("provision: cancel run %q step %q: %w", run, step, ErrNotRunning)
 	}
 	s := supervisor.ReadPIDs(p.o.RunDir, run, step).Supervisor
-	if s.PID == 0 || s.Signal(termSignal) != nil {
+	for h := range p.handles {
+		if h.proc.Pid == s.PID {
+			s = supervisor.Proc{} // one of ours that has gone on to another step
+		}
+	}
+	if _, err := p.result(ref); err == nil || s.PID == 0 || s.Signal(termSignal) != nil {
 		return fmt.Errorf("provision: cancel run %s step %s: %w", run, step, ErrNotRunning)
 	}
 	return nil

@@ -60,10 +60,13 @@ func (p *Provisioner) pass(h *handle, m message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h.messages <- m // never blocks: there are three in a job at most
-	if m.word != supervisor.Recorded || m.rest != supervisor.AsStandby {
+	if m.word != supervisor.Recorded {
 		return
 	}
 	p.forgetLocked(h)
+	if m.rest != supervisor.AsStandby {
+		return
+	}
 	// After a cancel a late signal might hit the next step.
 	if p.standby == nil && !p.closed && !h.cancelled {
 		p.standby = h
@@ -164,7 +167,7 @@ func (p *Provisioner) watch(h *handle) {
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		switch w := supervisor.Word(word); w {
-		case supervisor.Started, supervisor.Recorded, supervisor.Unrecorded, supervisor.Busy, supervisor.Gone:
+		case supervisor.Started, supervisor.Recorded, supervisor.Unrecorded, supervisor.Busy, supervisor.Refused:
 			p.pass(h, message{w, rest})
 		default:
 			if said.Len() < 2<<10 {

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/listener"
+	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/status"
 	"github.com/listener-agent/listener/store/local"
 	"github.com/spf13/cobra"
@@ -41,7 +44,10 @@ should be.`,
 			if tour && a.json() {
 				return failed(exitUsage, "leave --tour or -o json away", "--tour does not go with -o json")
 			}
-			return a.dev(c.Context(), args[0], tour)
+			// A terminal that is closed ends it as Ctrl-C does.
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP)
+			defer stop()
+			return a.dev(ctx, args[0], tour)
 		},
 	}
 	c.Flags().BoolVar(&tour, "tour", false, "play a tour and end")
@@ -161,7 +167,22 @@ func (d *devAgent) run(ctx context.Context) error {
 	err = serve(ctx, ag, d.cfg, log, nil)
 	close(events)
 	<-printed
-	return err
+	return errors.Join(err, d.ended())
+}
+
+// ended waits until a command that ran is gone: what it writes to is removed next.
+func (d *devAgent) ended() error {
+	p, err := provision.New(provision.Options{StateDir: d.cfg.StateDir, RunDir: d.cfg.RunDir})
+	if err != nil {
+		return err
+	}
+	left, err := p.Left()
+	for _, ref := range left {
+		d.screen.line("ending the command of run %s (%s at most)", ref.Run, d.cfg.Provision.KillAfter)
+		_, aerr := p.Adopt(context.Background(), ref, d.cfg.Provision.KillAfter)
+		err = errors.Join(err, aerr)
+	}
+	return errors.Join(err, p.Close())
 }
 
 func (d *devAgent) hello() {

@@ -30,6 +30,7 @@ type stdio struct {
 func run(args []string, std stdio, environ []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
 	a := &app{stdio: std, environ: environ}
 	root := a.root()
 	root.SetArgs(args)

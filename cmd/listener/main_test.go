@@ -66,15 +66,14 @@ func rc(ts *testscript.TestScript, neg bool, args []string) {
 
 const limit = 20 * time.Second
 
-// answers SOCKET: an agent answers there.
-func answers(ts *testscript.TestScript, _ bool, args []string) {
-	eventually(ts, "no agent answers on "+args[0], func() bool {
+// answers SOCKET: an agent answers there; ! answers: none does any more.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	eventually(ts, "waiting for "+args[0], func() bool {
 		c, err := api.Dial(ts.MkAbs(args[0]))
-		if err != nil {
-			return false
+		if err == nil {
+			c.Close()
 		}
-		c.Close()
-		return true
+		return (err == nil) != neg
 	})
 }
 

@@ -230,7 +230,13 @@ func SyncDir(dir string) error {
 // would be reused, is 1 in every container, and means nothing in another one's
 // pid namespace. Should it ever take a live one, that Commit fails and its
 // target stays as it was. A missing dir is clean.
-func Sweep(dir string) error {
+func Sweep(dir string) error { return sweep(dir, sweepAge) }
+
+// SweepOwn is Sweep for a directory in which only the caller writes files, and
+// does not do so now: every temporary file in it is a leftover.
+func SweepOwn(dir string) error { return sweep(dir, -1) }
+
+func sweep(dir string, age time.Duration) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -244,7 +250,7 @@ func Sweep(dir string) error {
 			continue
 		}
 		info, err := e.Info()
-		if err != nil || time.Since(info.ModTime()).Abs() <= sweepAge {
+		if err != nil || time.Since(info.ModTime()).Abs() <= age {
 			continue // gone meanwhile, or young
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

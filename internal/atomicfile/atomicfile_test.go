@@ -327,6 +327,11 @@ func TestSweep(t *testing.T) {
 	if err := Sweep(filepath.Join(dir, "none")); err != nil {
 		t.Errorf("no directory: %v", err)
 	}
+	if err := SweepOwn(dir); err != nil {
+		t.Fatal(err)
+	}
+	wantNames(t, dir, ".listener-.tmp", ".listener-10000000000000000.tmp",
+		".listener-4.tmp.conf", ".listener-6.tmp", ".listener-notes.tmp", ".other-5.tmp", "app.conf")
 }
 
 // Readers see one of the whole contents at any time, never a part or nothing.

@@ -42,6 +42,11 @@ func tryLock(stateDir string, how int) (*Lock, error) {
 	for {
 		// Close-on-exec: the command must not keep the lock.
 		fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
+		if err != nil { // read-only: flock needs no more, but on NFS
+			if ro, roErr := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); roErr == nil {
+				fd, err = ro, nil
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("lock: %w", &os.PathError{Op: "open", Path: path, Err: err})
 		}

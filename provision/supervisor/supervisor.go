@@ -23,6 +23,7 @@ package supervisor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -52,9 +53,9 @@ const (
 	Unrecorded Word = "unrecorded"
 	// Busy: the lock was held by another for all of LockWait; nothing was started.
 	Busy Word = "busy"
-	// Gone: there is no such job any more, or it cannot be read (the reason
-	// follows); nothing was started.
-	Gone Word = "gone"
+	// Refused: the job cannot be run, because it is no longer there, cannot be
+	// read, or the lock file cannot be opened (the reason follows); nothing was started.
+	Refused Word = "refused"
 )
 
 // AsStandby follows Recorded from a supervisor that is a standby again.
@@ -118,6 +119,8 @@ func supervise(args []string) int {
 func newSupervisor() (*supervisor, error) {
 	closeInherited()
 	s := &supervisor{cancel: make(chan struct{})}
+	// Started as /proc/self/exe it would be called "exe" in ps and top.
+	_ = os.WriteFile("/proc/self/comm", []byte("listener-step"), 0)
 	// A child subreaper: descendants of the command that lose their parent
 	// become our children, so a daemonized one is still found and reaped.
 	const prSetChildSubreaper = 36 // linux/prctl.h
@@ -207,14 +210,17 @@ func tell(w Word, rest string) {
 func (s *supervisor) step(path string, reuse bool) (again bool, code int) {
 	job, err := readJob(path)
 	if err != nil {
-		tell(Gone, err.Error())
+		tell(Refused, err.Error())
 		return false, 1
 	}
 	ctx, stop := context.WithTimeout(context.Background(), LockWait)
 	lock, err := Acquire(ctx, job.StateDir)
 	stop()
-	if err != nil {
+	if errors.Is(err, ErrLocked) {
 		tell(Busy, err.Error())
+		return false, 1
+	} else if err != nil {
+		tell(Refused, err.Error())
 		return false, 1
 	}
 	// Only now, holding the lock, is it certain that nobody has run the job or
@@ -226,7 +232,7 @@ func (s *supervisor) step(path string, reuse bool) (again bool, code int) {
 	}
 	if _, err := os.Lstat(path); err != nil {
 		lock.Release()
-		tell(Gone, err.Error())
+		tell(Refused, err.Error())
 		return false, 1
 	}
 	c := &command{job: job, null: s.null, cancel: s.cancel}

@@ -142,7 +142,7 @@ func (t Tree) descend(all []Proc, in map[int]bool, self int) (found []Proc) {
 
 // hasEnv looks for mark (with its NULs) in the environment of p. blank: p has
 // neither an environment nor arguments and is no kernel thread, which is so
-// within execve.
+// within execve and, for a moment, at the end of a process.
 func hasEnv(p Proc, mark []byte) (has, blank bool) {
 	dir := "/proc/" + strconv.Itoa(p.PID)
 	env, err := readFile(dir + "/environ")
@@ -154,11 +154,11 @@ func hasEnv(p Proc, mark []byte) (has, blank bool) {
 		return bytes.HasSuffix(env, mark[:len(mark)-1]), false
 	}
 	const kthreadd = 2
-	if err != nil || p.PID == kthreadd || p.parent == kthreadd || p.parent == 0 {
+	if err != nil && err != syscall.ESRCH || p.PID == kthreadd || p.parent == kthreadd || p.parent == 0 {
 		return false, false
 	}
 	args, err := readFile(dir + "/cmdline")
-	return false, err == nil && len(args) == 0
+	return false, (err == nil || err == syscall.ESRCH) && len(args) == 0
 }
 
 // End ends the tree: TERM to all, KILL to what is left after killAfter. It
@@ -184,6 +184,11 @@ func (t Tree) End(ctx context.Context, killAfter time.Duration) error {
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		left, err := t.kill()
+		if err == nil && left == 0 {
+			var found []Proc
+			found, err = t.findSettled(ctx)
+			left = len(found)
+		}
 		if err != nil || left == 0 {
 			return err
 		}
@@ -200,15 +205,26 @@ func ignoreDeadline(err error) error {
 	return err
 }
 
-// findSettled looks again, for at most a second, while a process is in execve:
-// a supervisor that is killed just then leaves a command without environment yet.
+// findSettled looks again, for at most a second, while a process is in execve
+// or about to end: a supervisor that is killed just then leaves a command
+// without an environment yet, and one that ends has none any more but may still
+// hold files. That nothing is there must be seen twice: a process that was
+// forked after the first look, by one that ended during it, shows in the second.
 func (t Tree) findSettled(ctx context.Context) ([]Proc, error) {
 	deadline := time.Now().Add(time.Second)
-	for {
+	for nothing := 0; ; {
 		found, starting, err := t.Find()
-		if err != nil || !starting || t.Root != 0 || time.Now().After(deadline) {
+		settled := !starting || t.Root != 0 || time.Now().After(deadline)
+		switch {
+		case err != nil || settled && len(found) > 0:
 			return found, err
+		case settled:
+			if nothing++; nothing == 2 {
+				return nil, nil
+			}
+			continue
 		}
+		nothing = 0
 		if !sleep(ctx, 2*time.Millisecond) {
 			return found, ctx.Err()
 		}
