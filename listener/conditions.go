@@ -142,8 +142,9 @@ func (a *Agent) lastGoodText(id string) string {
 }
 
 func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition)) {
-	switch r.res.State {
-	case resolve.Kept:
+	switch state := r.res.State; {
+	case r.res.Awaited: // for a moment: told when the store has answered
+	case state == resolve.Kept:
 		for _, key := range r.res.Missing {
 			text := key + " is nowhere to be found"
 			if rev := a.view.deletedAt(key); rev > 0 {
@@ -155,7 +156,7 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 				Hint: "`listener put " + key + " VALUE`, or take it out of the manifest's requires",
 			})
 		}
-	case resolve.Waiting:
+	case state == resolve.Waiting:
 		if !a.booted {
 			return
 		}

@@ -41,32 +41,30 @@ type waiter struct {
 	idle  func() bool // asked after each step; true: done, forget the waiter
 }
 
-// WaitRun blocks until a run that covers ticket has ended.
+// WaitRun blocks until a run that covers ticket has ended, and returns it or a
+// later one; ErrNothing when there is nothing that a run would do.
 func (a *Agent) WaitRun(ctx context.Context, ticket uint64) (status.Run, error) {
-	ch := make(chan status.Run, 1)
-	w := &waiter{}
-	w.ended = func(rs *runState, run status.Run) {
-		if rs.Forced >= ticket {
-			select {
-			case ch <- run:
-			default:
-			}
+	ch := make(chan error, 1)
+	var run status.Run
+	w := &waiter{ended: func(*runState, status.Run) {}}
+	w.idle = func() bool {
+		switch {
+		case a.lastForced >= ticket && a.lastRun != nil: // maybe it ended before we asked
+			run = *cloneRun(a.lastRun)
+			ch <- nil
+		case a.vain >= ticket:
+			ch <- ErrNothing
+		default:
+			return ctx.Err() != nil
 		}
+		return true
 	}
-	w.idle = func() bool { return ctx.Err() != nil || len(ch) > 0 }
-	err := a.do(ctx, func() {
-		if a.lastRun != nil && a.lastForced >= ticket { // it has ended already
-			ch <- *cloneRun(a.lastRun)
-			return
-		}
-		a.waiters = append(a.waiters, w)
-	})
-	if err != nil {
+	if err := a.do(ctx, func() { a.waiters = append(a.waiters, w) }); err != nil {
 		return status.Run{}, err
 	}
 	select {
-	case run := <-ch:
-		return run, nil
+	case err := <-ch:
+		return run, err
 	case <-ctx.Done():
 		return status.Run{}, ctx.Err()
 	case <-a.stopped:
@@ -106,7 +104,7 @@ func (a *Agent) WaitDue(ctx context.Context) (runs []status.Run, held string, er
 // than settle; held names the gate that holds what is due.
 func (a *Agent) idle() (idle bool, held string) {
 	switch g := a.pend.closed; {
-	case !a.booted || a.exec != nil || a.adopting:
+	case !a.booted || a.exec != nil || a.adopting || !a.watch.askUntil.IsZero():
 		return false, ""
 	case a.pend.sig == "":
 		return true, ""

@@ -262,6 +262,7 @@ func (a *Agent) settleForced() {
 	if len(a.cfg.Provision.Command) > 0 && a.st.Settled[nodeStep] < a.st.Forced {
 		return // still forced: it runs once a service is ready
 	}
+	a.vain = a.st.Forced
 	if len(a.st.ForcedBy) > 0 || a.st.Manual != nil {
 		a.st.ForcedBy, a.st.Manual = nil, nil
 		a.save()

@@ -68,11 +68,14 @@ func (a *Agent) decideFiles(w *work, now throttle.Now) {
 		a.timers.in(g.wait)
 		return
 	}
+	changed := len(w.files) > 0
 	if !w.node {
-		a.removeLeft(w.left)
+		changed = a.removeLeft(w.left) || changed
 	}
 	a.writeFiles(w.files)
-	a.save()
+	if changed {
+		a.save()
+	}
 	if !w.any() {
 		a.pend = pending{}
 	}
@@ -113,14 +116,14 @@ func (a *Agent) stageAndSwap(id string, c candidate) ([]string, error) {
 // noteWritten queues the fsync of what was swapped and remembers how the files
 // look, so that a later check costs a stat.
 func (a *Agent) noteWritten(files []render.File, set *render.Set) {
-	a.slow.later("sync files", set.Sync)
+	a.slow.also("sync files", set.Sync)
 	for _, f := range files {
 		a.savedFiles.note(f.Path)
 	}
 }
 
 // removeLeft deletes the files of services that have no manifest any more.
-func (a *Agent) removeLeft(ids []string) {
+func (a *Agent) removeLeft(ids []string) (removed bool) {
 	for _, id := range ids {
 		ok := true
 		for _, path := range a.st.Services[id].Files {
@@ -135,8 +138,10 @@ func (a *Agent) removeLeft(ids []string) {
 			delete(a.st.Settled, id)
 			delete(a.st.Failures, id)
 			a.emit("service removed", "the environment of "+id+" is removed", "service", id)
+			removed = true
 		}
 	}
+	return removed
 }
 
 // removeFile removes a regular file; none there is fine.

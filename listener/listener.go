@@ -32,6 +32,8 @@ var (
 	ErrRunning = errors.New("another agent uses this state directory")
 	// ErrStopped: the agent has stopped, or is about to.
 	ErrStopped = fmt.Errorf("%w: the agent has stopped", store.ErrUnavailable)
+	// ErrNothing: no run was made, since no service here has a command.
+	ErrNothing = errors.New("nothing to run: neither the node nor a service has a command")
 )
 
 // Runner carries out steps; *provision.Provisioner is the real one.
@@ -126,7 +128,9 @@ type Agent struct {
 	runsTotal  uint64
 	lastRun    *status.Run
 	lastForced uint64 // that lastRun covered, if it ended in this process
+	vain       uint64 // the forced count up to which there was nothing to run
 	timers     deadline
+	looks      int // how often step was called
 	foreign    foreignState
 	savedFiles *fileCache
 	wg         sync.WaitGroup
@@ -192,7 +196,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	a.runCtx = ctx
 	a.load()
-	a.wg.Go(func() { a.slow.run(ctx) })
+	slow, endSlow := context.WithCancel(context.Background())
+	defer endSlow() // after the loop, which queues to its end
+	a.wg.Go(func() { a.slow.run(slow) })
 	a.startWatching(ctx)
 	a.adopt(ctx)
 	if a.exec == nil {
@@ -273,10 +279,12 @@ func (a *Agent) drain() {
 // to look again, if nothing happens before.
 func (a *Agent) step() time.Duration {
 	a.timers.reset()
+	a.looks++
 	now := a.now()
 	a.removals()
 	a.boot()
 	a.refreshWatch()
+	a.stopAsking()
 	if a.booted {
 		a.table.resolve()
 		a.expireOff(now)

@@ -45,9 +45,12 @@ func (f *fakeRunner) Run(ctx context.Context, job provision.Job) (provision.Resu
 	f.going[ref] = done
 	f.mu.Unlock()
 	go func() { // as the supervisor, it outlives the agent
+		f.mu.Lock()
+		command := f.command
+		f.mu.Unlock()
 		res := provision.Result{Outcome: "exited"}
-		if f.command != nil {
-			res = f.command(job)
+		if command != nil {
+			res = command(job)
 		}
 		res.Run, res.Step = job.Run, job.Step
 		f.mu.Lock()
@@ -113,6 +116,13 @@ func (f *fakeRunner) Busy() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.going) > 0, nil
+}
+
+// use changes how steps end from now on.
+func (f *fakeRunner) use(command func(provision.Job) provision.Result) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.command = command
 }
 
 func (f *fakeRunner) started() []provision.Job {

@@ -50,7 +50,7 @@ func (a *Agent) Once(ctx context.Context) (OnceResult, error) {
 // flush hands what may wait to the goroutine of slow writes.
 func (a *Agent) flush() {
 	if do := a.svcs.takeUnsaved(); do != nil {
-		a.slow.later("manifests copy", do)
+		a.slow.also("manifests copy", do)
 	}
 }
 

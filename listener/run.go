@@ -119,7 +119,10 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 		}
 	}
 	slices.Sort(ex.due)
-	rs.Run.Services = slices.Sorted(maps.Keys(inRun))
+	rs.Run.Services = ex.due
+	if len(ex.due) == 0 { // only forced: then it is for all
+		rs.Run.Services = slices.Sorted(maps.Keys(inRun))
+	}
 	rs.Run.Keys = slices.AppendSeq(rs.Run.Keys, maps.Keys(keys))
 	slices.Sort(rs.Run.Keys)
 	for _, id := range w.files {

@@ -72,7 +72,7 @@ func TestFailedStepIsTriedAgainAndANewValueResetsTheBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
 		n.manifest("app", requires("app", "", "DB"))
 		n.put("DB", "one")
-		n.runner.command = failing
+		n.runner.use(failing)
 		n.up()
 		n.wantSteps("node")
 		f := n.status().Failures
@@ -86,7 +86,7 @@ func TestFailedStepIsTriedAgainAndANewValueResetsTheBackoff(t *testing.T) {
 		n.wantSteps("node") // base is 10 s
 		n.put("DB", "two")
 		n.wantSteps("node", "node")
-		n.runner.command = nil
+		n.runner.use(nil)
 		time.Sleep(time.Hour)
 		n.wantSteps("node", "node", "node")
 		if len(n.status().Failures) != 0 || !n.status().Synced {
@@ -109,11 +109,11 @@ func TestAFlapBeforeTheRunCostsNoRunAndAfterTheSwapOneMore(t *testing.T) {
 		time.Sleep(time.Minute)
 		n.wantSteps("node")
 
-		n.runner.command = failing // swaps the file, then fails
+		n.runner.use(failing) // swaps the file, then fails
 		n.put("DB", "two")
 		time.Sleep(2 * time.Second)
 		n.wantSteps("node", "node")
-		n.runner.command = nil
+		n.runner.use(nil)
 		n.put("DB", "one") // what was applied, but the files are in between
 		time.Sleep(time.Minute)
 		n.wantSteps("node", "node", "node")
@@ -141,7 +141,7 @@ func TestOwnStepsRunProvidersFirstAndSkipWhatRequiresAFailedOne(t *testing.T) {
 		if got := run.Steps[1]; got.Name != "a-www" || got.Result != "skipped" {
 			t.Fatalf("%+v", run.Steps)
 		}
-		n.runner.command = nil
+		n.runner.use(nil)
 		time.Sleep(time.Hour)
 		n.wantSteps("z-api", "b-other", "z-api", "a-www") // not before what it requires
 		if got := n.env("a-www"); got != "export V_API='http://10.0.0.1:80'\n" {
@@ -155,10 +155,10 @@ func TestNodeStepFailureSkipsOwnSteps(t *testing.T) {
 		n.manifest("app", requires("app", "", "DB"))
 		n.manifest("own", requires("own", `"command": "x"`, "DB"))
 		n.put("DB", "one")
-		n.runner.command = failing
+		n.runner.use(failing)
 		n.up()
 		n.wantSteps("node")
-		n.runner.command = nil
+		n.runner.use(nil)
 		time.Sleep(time.Hour)
 		n.wantSteps("node", "node", "own")
 	})
@@ -368,7 +368,7 @@ func TestARemovedManifestCountsAfterQuietAndItsFileGoesAfterSuccess(t *testing.T
 		if err := os.Remove(filepath.Join(n.cfg.Manifests[0], "other.json")); err != nil {
 			t.Fatal(err)
 		}
-		n.runner.command = failing
+		n.runner.use(failing)
 		n.reload()
 		time.Sleep(4 * time.Second)
 		n.wantSteps("node")
@@ -377,7 +377,7 @@ func TestARemovedManifestCountsAfterQuietAndItsFileGoesAfterSuccess(t *testing.T
 		if n.env("other") == "" {
 			t.Error("the file went before success")
 		}
-		n.runner.command = nil
+		n.runner.use(nil)
 		time.Sleep(time.Minute)
 		if n.env("other") != "" {
 			t.Error("the file is still there")

@@ -42,7 +42,7 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting
+	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
@@ -168,10 +168,14 @@ func (a *Agent) stepWord(r *row) string {
 
 // Runs returns the newest runs first, the one in progress too.
 func (a *Agent) Runs(ctx context.Context, n int) (runs []status.Run, err error) {
+	run, ok, err := a.running(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if runs, err = a.history.List(n); err != nil {
 		return nil, err
 	}
-	if run, ok := a.running(ctx); ok {
+	if ok {
 		runs = append([]status.Run{run}, runs...)
 	}
 	if n > 0 && len(runs) > n {
@@ -182,23 +186,26 @@ func (a *Agent) Runs(ctx context.Context, n int) (runs []status.Run, err error) 
 
 // ShowRun returns one run, or store.ErrNotFound.
 func (a *Agent) ShowRun(ctx context.Context, id string) (status.Run, error) {
-	if run, ok := a.running(ctx); ok && run.ID == id {
-		return run, nil
+	run, ok, err := a.running(ctx)
+	if err != nil || ok && run.ID == id {
+		return run, err
 	}
-	run, err := a.history.Show(id)
+	run, err = a.history.Show(id)
 	if err != nil {
 		return run, fmt.Errorf("run %s: %w", id, err)
 	}
 	return run, nil
 }
 
-func (a *Agent) running(ctx context.Context) (run status.Run, ok bool) {
-	err := a.do(ctx, func() {
+// running is the run in progress, if there is one. When it returns without
+// an error the agent has loaded its state, the history too.
+func (a *Agent) running(ctx context.Context) (run status.Run, ok bool, err error) {
+	err = a.do(ctx, func() {
 		if rs := a.st.Run; rs != nil {
 			run, ok = *cloneRun(&rs.Run), true
 		}
 	})
-	return run, ok && err == nil
+	return run, ok, err
 }
 
 // OpenLog reads a run's output; "" id: of the newest run.

@@ -230,6 +230,9 @@ func decodeState(data []byte) (*state, error) {
 	if s.Boot == "" {
 		return nil, errors.New("no boot id in it")
 	}
+	if r := s.Run; r != nil && len(r.Steps) != len(r.Run.Steps) {
+		return nil, errors.New("its run has not as many steps as it planned")
+	}
 	for id, st := range rest.Services {
 		if st != nil {
 			s.Services[id] = st

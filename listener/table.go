@@ -249,7 +249,8 @@ type picture struct{ a *Agent }
 func (p picture) Value(region, key string) (resolve.Entry, bool) { return p.a.view.value(region, key) }
 func (p picture) Proven(key string) bool                         { return p.a.view.proven(key) }
 func (p picture) Authoritative() bool                            { return p.a.view.auth }
-func (p picture) Known() bool                                    { return p.a.view.known }
+func (p picture) Known(key string) bool                          { return p.a.view.knows(key) }
+func (p picture) Awaited(key string) bool                        { return p.a.awaited(key) }
 
 func (p picture) Attribute(region, key string) (string, bool) {
 	if region == "" {

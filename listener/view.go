@@ -239,7 +239,7 @@ func (v *view) proven(key string) bool {
 	if v.accepted[key] {
 		return true
 	}
-	if !v.auth {
+	if !v.auth || !v.followed[key] {
 		return false
 	}
 	for _, k := range [...]valueKey{{"", key}, {v.region, key}} {
@@ -249,6 +249,9 @@ func (v *view) proven(key string) bool {
 	}
 	return true
 }
+
+// knows reports whether the store or its replica said anything of key.
+func (v *view) knows(key string) bool { return v.known && v.followed[key] }
 
 // deletedAt is the revision at which the last value of key was deleted, 0 if
 // this agent did not see it.

@@ -25,6 +25,9 @@ type watchState struct {
 	cancel    map[int]context.CancelFunc
 	bootUntil time.Time
 	force     bool // start a new Watch even though the keys are the same
+	// askUntil: keys that only the newest Watch follows are awaited until it
+	// has its Reset, but not for longer than this; zero: none are.
+	askUntil time.Time
 }
 
 // refreshWatch makes the Watch follow the keys that the services need now.
@@ -46,11 +49,33 @@ func (a *Agent) refreshWatch() {
 	}
 	w.gen++
 	w.keys, w.force = keys, false
+	if w.live != 0 {
+		w.askUntil = time.Now().Add(a.cfg.Store.BootWait)
+	}
 	w.cancel[w.gen] = cancel
 	// The node's own entry makes sure that there is something to watch.
 	ch := a.opt.Store.Watch(ctx, append(a.view.prefixes(keys), a.space.Key("nodes", a.node))...)
 	gen := w.gen
 	a.wg.Go(func() { a.forward(ctx, gen, ch) })
+}
+
+// awaited reports whether the first answer of the store for key is on its way.
+func (a *Agent) awaited(key string) bool {
+	return !a.watch.askUntil.IsZero() && !a.view.followed[key]
+}
+
+// stopAsking ends the wait for keys that are new when the store does not answer.
+func (a *Agent) stopAsking() {
+	w := &a.watch
+	if w.askUntil.IsZero() {
+		return
+	}
+	if left := time.Until(w.askUntil); left > 0 {
+		a.timers.in(left)
+		return
+	}
+	w.askUntil = time.Time{}
+	a.table.staleAll()
 }
 
 // forward hands updates to the loop until its Watch ends.
@@ -72,7 +97,7 @@ func (a *Agent) onUpdate(t tagged) {
 			end()
 			delete(w.cancel, w.live)
 		}
-		w.live, w.liveKeys = t.gen, w.keys
+		w.live, w.liveKeys, w.askUntil = t.gen, w.keys, time.Time{}
 	}
 	first := w.live == 0 && t.gen == w.gen && t.u.Kind == store.Lost // no Watch has come to a Reset yet
 	if t.gen != w.live && !first {
@@ -124,9 +149,13 @@ func (a *Agent) saveReplica() {
 	if !a.view.reset {
 		return
 	}
+	path := a.replicaPath()
 	a.slow.later("replica", func() error {
 		var data []byte
 		err := a.do(a.runCtx, func() {
+			if !a.view.reset {
+				return // another federation meanwhile
+			}
 			if b, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
 				data = b
 			}
@@ -134,7 +163,7 @@ func (a *Agent) saveReplica() {
 		if err != nil || data == nil {
 			return nil // stopping: the replica is a little older, which is safe
 		}
-		return writeReplica(a.replicaPath(), data)
+		return writeReplica(path, data)
 	})
 }
 

@@ -11,8 +11,7 @@ import (
 )
 
 // writer does, in one goroutine and in order, what must not stand between an
-// event and a command: fsyncs, the replica, copies of manifests. A job that is
-// queued again under its name before it ran replaces the older one.
+// event and a command: fsyncs, the replica, copies of manifests.
 type writer struct {
 	fault func(name string, err error)
 	wake  chan struct{}
@@ -36,10 +35,18 @@ func newWriter(fault func(string, error)) *writer {
 	return &writer{fault: fault, wake: make(chan struct{}, 1), paths: map[string]bool{}, failed: map[string]bool{}}
 }
 
-// later queues do. It does not block.
+// later queues do, in place of what is queued under name and did not run yet:
+// do writes all that it would have. It does not block.
 func (w *writer) later(name string, do func() error) {
 	w.mu.Lock()
 	w.jobs = slices.DeleteFunc(w.jobs, func(j writeJob) bool { return j.name == name })
+	w.mu.Unlock()
+	w.also(name, do)
+}
+
+// also queues do after what is queued under name. It does not block.
+func (w *writer) also(name string, do func() error) {
+	w.mu.Lock()
 	w.jobs = append(w.jobs, writeJob{name, do})
 	w.mu.Unlock()
 	w.poke()

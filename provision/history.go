@@ -27,11 +27,12 @@ func NewRunID(now time.Time) string {
 // ID.json and ID.log, mode 0600 in a directory 0700, since output may hold secrets.
 type History struct{ dir string }
 
-// OpenHistory creates the directory if it is missing.
+// OpenHistory creates the directory if it is missing. The History can be used
+// even if there is an error: then its methods return one, too.
 func OpenHistory(stateDir string) (*History, error) {
 	dir := filepath.Join(stateDir, "runs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("history: %w", err)
+		return &History{dir: dir}, fmt.Errorf("history: %w", err)
 	}
 	return &History{dir: dir}, nil
 }

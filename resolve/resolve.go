@@ -67,8 +67,11 @@ type Picture interface {
 	Proven(key string) bool
 	// Authoritative: the first Reset came and the link holds.
 	Authoritative() bool
-	// Known is false until the store or its replica said anything at all.
-	Known() bool
+	// Known is false until the store or its replica said anything of key.
+	Known(key string) bool
+	// Awaited: the store was asked for key just now and has yet to answer.
+	// Unknown is not missing: no default or attribute stands in meanwhile.
+	Awaited(key string) bool
 }
 
 // Answer is what one placeholder resolved to.
@@ -122,6 +125,8 @@ type Result struct {
 	Uses []Use
 	// Missing are the keys (or built-ins) that hold the service back, sorted.
 	Missing []string
+	// Awaited: the store's answer for one of Missing is on its way.
+	Awaited bool
 }
 
 // PlaceholderID identifies what a placeholder asks for, whatever its default.
@@ -151,9 +156,9 @@ func Service(m *manifest.Manifest, n Node, pic Picture, good *Good) Result {
 	}
 	slices.SortFunc(r.uses, func(a, b Use) int { return strings.Compare(a.ID, b.ID) })
 	slices.Sort(r.missing)
-	res := Result{Uses: r.uses, Missing: slices.Compact(r.missing)}
+	res := Result{Uses: r.uses, Missing: slices.Compact(r.missing), Awaited: r.awaited}
 	switch {
-	case len(res.Missing) == 0 || m.Relaxed && pic.Known() && !r.builtinMissing:
+	case len(res.Missing) == 0 || r.relaxed(res.Missing):
 		res.Vars = vars
 	case good != nil:
 		res.State = Kept
@@ -176,6 +181,13 @@ type resolver struct {
 	uses           []Use
 	missing        []string
 	builtinMissing bool
+	awaited        bool
+}
+
+// relaxed reports whether the service goes ahead although missing are not there.
+func (r *resolver) relaxed(missing []string) bool {
+	unknown := func(key string) bool { return !r.pic.Known(key) }
+	return r.m.Relaxed && !r.builtinMissing && !r.awaited && !slices.ContainsFunc(missing, unknown)
 }
 
 // expand returns the text and whether the variable is set at all.
@@ -183,6 +195,11 @@ func (r *resolver) expand(t manifest.Template) (string, bool) {
 	text, absent, err := t.Expand(func(p manifest.Part) (string, bool) {
 		if p.Key == "" {
 			return builtin(r.m, r.n, p)
+		}
+		if r.pic.Awaited(p.Key) {
+			r.awaited = true
+			r.missing = append(r.missing, p.Key)
+			return "", false
 		}
 		a := r.use(p)
 		return a.Text, a.Rank != None

@@ -132,7 +132,8 @@ func (o *offline) Proven(string) bool { return true }
 func (o *offline) Authoritative() bool { return true }
 
 // Known is true.
-func (o *offline) Known() bool { return true }
+func (o *offline) Known(string) bool   { return true }
+func (o *offline) Awaited(string) bool { return false }
 
 // list shows a few of many.
 func list(names []string) string {

@@ -1,0 +1,258 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/provision"
+
+	"github.com/listener-agent/listener/store/storetest"
+)
+
+func TestANewKeyIsNotDecidedOverBeforeTheStoreWasAsked(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.put("B", "b")
+		n.up()
+		synctest.Wait()
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A}", "V_B": "{B}"}}`)
+		n.manifest("opt", `{"id": "opt", "requires": {"V_B": "{B:-default}"}}`)
+		n.manifest("loose", `{"id": "loose", "binding": "relaxed", "requires": {"V_B": "{B}"}}`)
+		n.reload()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if diff := cmp.Diff([]string{"node", "node"}, n.steps()); diff != "" {
+			t.Errorf("steps: %s", diff)
+		}
+		for id, want := range map[string]string{
+			"app": "export V_A='a'\nexport V_B='b'\n", "opt": "export V_B='b'\n", "loose": "export V_B='b'\n",
+		} {
+			if got := n.env(id); got != want {
+				t.Errorf("%s: %q, want %q", id, got, want)
+			}
+		}
+	})
+}
+
+func TestANewKeyIsAwaitedForBootWaitAtMost(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.up()
+		n.wantSteps("node")
+		m.Cut()
+		n.manifest("loose", `{"id": "loose", "binding": "relaxed", "requires": {"V_B": "{B}"}}`)
+		n.manifest("opt", `{"id": "opt", "requires": {"V_B": "{B:-default}"}}`)
+		n.reload()
+		if st := n.status(); st.Synced {
+			t.Error("synced while the store is being asked")
+		}
+		time.Sleep(n.cfg.Store.BootWait - time.Second)
+		n.wantSteps("node")
+		time.Sleep(2 * time.Second)
+		n.wantSteps("node", "node")
+		if n.env("opt") != "export V_B='default'\n" || n.env("loose") != "" {
+			t.Errorf("opt %q, loose %q: a default serves, a relaxed service waits", n.env("opt"), n.env("loose"))
+		}
+	})
+}
+
+func TestWaitRunAnswersForARunThatHasEnded(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.up()
+		n.wantSteps("node")
+		q, err := n.agent.Provision(t.Context(), api.ProvisionRequest{Who: "test", Now: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.wantSteps("node", "node") // the run is over before anybody waits
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		run, err := n.agent.WaitRun(ctx, q.Ticket)
+		if err != nil || run.Result != "ok" {
+			t.Errorf("%+v, %v", run, err)
+		}
+	})
+}
+
+func TestWaitRunSaysThatThereIsNothingToRun(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Provision.Command = nil
+		n.manifest("app", requires("app", `"command": false`, "A"))
+		n.put("A", "a")
+		n.up()
+		synctest.Wait()
+		q, err := n.agent.Provision(t.Context(), api.ProvisionRequest{Who: "test", Now: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if run, err := n.agent.WaitRun(ctx, q.Ticket); !errors.Is(err, ErrNothing) {
+			t.Errorf("%+v, %v; want that nothing runs here", run, err)
+		}
+	})
+}
+
+func TestEveryManifestOfABurstOfChangesIsCopied(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("one", requires("one", "", "A"))
+		n.manifest("two", requires("two", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(time.Second)
+		for _, id := range []string{"one", "two", "three"} { // each within the delay of slow writes
+			n.manifest(id, requires(id, `"environment": {"NEW": "1"}`, "A"))
+			n.reload()
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		for _, id := range []string{"one", "two", "three"} {
+			if data, _ := os.ReadFile(filepath.Join(n.cfg.StateDir, "manifests", id+".json")); !strings.Contains(string(data), "NEW") {
+				t.Errorf("the copy of %s is %q", id, data)
+			}
+		}
+	})
+}
+
+// TestAtRestTheLoopSleeps counts how often the loop looks in a day in which
+// nothing happens, in states that hold something back.
+func TestAtRestTheLoopSleeps(t *testing.T) {
+	states := map[string]func(n *node, m *storetest.Memory){
+		"applied":     func(*node, *storetest.Memory) {},
+		"missing key": func(n *node, _ *storetest.Memory) { n.del("A") },
+		"waiting":     func(n *node, _ *storetest.Memory) { n.manifest("b", requires("b", "", "B")); n.reload() },
+		"store cut":   func(_ *node, m *storetest.Memory) { m.Cut() },
+		"store wiped": func(_ *node, m *storetest.Memory) { m.Wipe() },
+		"failing": func(n *node, _ *storetest.Memory) {
+			n.runner.use(failing)
+			n.put("A", "b")
+		},
+		"off and due": func(n *node, _ *storetest.Memory) {
+			_ = n.agent.Off(n.t.Context(), api.OffRequest{Who: "test"})
+			n.put("A", "b")
+		},
+		"off for 12h": func(n *node, _ *storetest.Memory) {
+			_ = n.agent.Off(n.t.Context(), api.OffRequest{Who: "test", For: 12 * time.Hour})
+			n.put("A", "b")
+		},
+		"manifests gone": func(n *node, _ *storetest.Memory) {
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "app.json"))
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"one manifest gone": func(n *node, _ *storetest.Memory) {
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"manifest broken": func(n *node, _ *storetest.Memory) { n.manifest("app", "{"); n.reload() },
+		"no directory": func(n *node, _ *storetest.Memory) {
+			_ = os.RemoveAll(n.cfg.Manifests[0])
+			n.reload()
+		},
+		"file cannot be written": func(n *node, _ *storetest.Memory) {
+			n.block("decl")
+			n.put("B", "b")
+		},
+		"run cannot be staged": func(n *node, _ *storetest.Memory) {
+			n.block("app")
+			n.put("A", "b")
+		},
+		"file cannot be removed": func(n *node, _ *storetest.Memory) {
+			n.block("decl")
+			_ = os.Remove(filepath.Join(n.cfg.Manifests[0], "decl.json"))
+			n.reload()
+		},
+		"step of another agent": func(n *node, _ *storetest.Memory) {
+			n.runner.mu.Lock()
+			n.runner.going[provision.Ref{Run: "x", Step: "y"}] = make(chan struct{})
+			n.runner.mu.Unlock()
+			n.put("A", "b")
+			n.t.Cleanup(func() { n.runner.overlap = false })
+		},
+	}
+	most := map[string]int{"step of another agent": 24 * 3600}
+	writes := map[string]bool{"failing": true, "run cannot be staged": true, "off for 12h": true}
+	for name, enter := range states {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+				n.cfg.Throttle = config.Default().Throttle
+				n.put("A", "a")
+				n.put("B", "a")
+				n.manifest("app", requires("app", "", "A"))
+				n.manifest("decl", requires("decl", `"command": false`, "B"))
+				n.up()
+				time.Sleep(time.Hour)
+				n.wantSteps("node")
+				enter(n, m)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				before, saves := n.agent.looks, n.stateWritten()
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				// A look a minute is the check for drift, one for the rescan.
+				if looks, limit := n.agent.looks-before, 24*60*5/2+most[name]; looks > limit {
+					t.Errorf("%d looks in a day, at most %d", looks, limit)
+				}
+				if !writes[name] && n.stateWritten() != saves {
+					t.Error("state.json was written although nothing happened")
+				}
+			})
+		})
+	}
+}
+
+// block puts a directory where the environment of id is, so that it can be
+// neither written nor removed.
+func (n *node) block(id string) {
+	n.t.Helper()
+	path := filepath.Join(n.cfg.Env.Dir, id+".conf")
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// stateWritten changes whenever state.json is written.
+func (n *node) stateWritten() fileSig {
+	n.t.Helper()
+	fi, err := os.Stat(filepath.Join(n.cfg.StateDir, "state.json"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return sigOf(fi)
+}
+
+func TestAStateThatContradictsItselfIsUnreadable(t *testing.T) {
+	_, err := decodeState([]byte(`{"boot": "b", "run": {"run": {"id": "r", "steps": []}, "steps": [{"step": "_node"}]}}`))
+	if err == nil {
+		t.Error("it would be taken over with a panic")
+	}
+}
+
+func TestAHistoryThatCannotBeOpenedStopsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(filepath.Join(n.cfg.StateDir, "runs"), "not a directory")
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.up()
+		n.wantSteps("node")
+		n.wantConditions("history")
+		if _, err := n.agent.Runs(t.Context(), 0); err == nil {
+			t.Error("runs of a history that is not there")
+		}
+	})
+}
