@@ -225,6 +225,7 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
+	a.forgetFailures()
 	a.stopWatching()
 	a.startWatching(a.runCtx)
 }

@@ -229,6 +229,7 @@ func (a *Agent) checkDrift() {
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}
+	a.sweepEnv()
 	a.repairDrift(!a.off.holds())
 }
 
