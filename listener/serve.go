@@ -65,6 +65,9 @@ func (a *Agent) storeStatus() status.Store {
 		s.State, s.Error = "unreachable", errText(v.err)
 	case !a.booted:
 		s.State = "waiting"
+		if v.err != nil {
+			s.Error = errText(v.err)
+		}
 	case v.known:
 		s.State, s.ReplicaAge = "replica", age(v.replicaAt)
 	default:
