@@ -143,6 +143,7 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 				acc.Changed = append(acc.Changed, "removal of "+id)
 			}
 			a.manifestsChanged()
+			a.saveManifests() // accepted is accepted, whatever happens next
 			if fed := a.acceptFederation(); fed != "" {
 				acc.Changed = append(acc.Changed, "federation "+fed)
 			}
@@ -228,5 +229,5 @@ func (a *Agent) useConfig(cfg *config.Config) {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
 	a.stopWatching()
-	a.startWatching(a.runCtx)
+	a.startWatching(a.runCtx, newFileWatch(a.cfg))
 }

@@ -191,9 +191,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	defer cancel()
 	a.runCtx = ctx
+	files := newFileWatch(a.cfg) // before load reads them
 	a.load()
 	a.wg.Go(func() { a.slow.run(ctx) })
-	a.startWatching(ctx)
+	a.startWatching(ctx, files)
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -275,6 +276,7 @@ func (a *Agent) step() time.Duration {
 	a.timers.reset()
 	now := a.now()
 	a.removals()
+	a.saveManifests()
 	a.boot()
 	a.refreshWatch()
 	if a.booted {
@@ -284,7 +286,6 @@ func (a *Agent) step() time.Duration {
 	}
 	a.checkDrift()
 	a.updateConditions()
-	a.flush()
 	a.answerWaiters()
 	return a.timers.next()
 }
