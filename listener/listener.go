@@ -195,11 +195,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	defer cancel()
 	a.runCtx = ctx
+	files := newFileWatch(a.cfg) // before load reads them
 	a.load()
 	slow, endSlow := context.WithCancel(context.Background())
 	defer endSlow() // after the loop, which queues to its end
 	a.wg.Go(func() { a.slow.run(slow) })
-	a.startWatching(ctx)
+	a.startWatching(ctx, files)
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -282,6 +283,7 @@ func (a *Agent) step() time.Duration {
 	a.looks++
 	now := a.now()
 	a.removals()
+	a.saveManifests()
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()
@@ -292,7 +294,6 @@ func (a *Agent) step() time.Duration {
 	}
 	a.checkDrift()
 	a.updateConditions()
-	a.flush()
 	a.answerWaiters()
 	return a.timers.next()
 }
