@@ -192,7 +192,16 @@ func (a *Agent) Reload(ctx context.Context) error {
 			return fmt.Errorf("reload: %w", err)
 		}
 	}
-	return a.do(ctx, func() {
+	var bad error
+	err := a.do(ctx, func() {
+		next := cfg
+		if next == nil {
+			next = a.cfg
+		}
+		if _, err := config.LoadAttributes(next.Attributes); err != nil && !config.OnlyMissing(err) {
+			bad = fmt.Errorf("reload: %w", err)
+			return
+		}
 		if cfg != nil {
 			a.useConfig(cfg)
 		}
@@ -200,6 +209,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		a.takeScan(readScan(a.cfg.Manifests))
 		a.table.staleAll()
 	})
+	return errors.Join(bad, err)
 }
 
 // useConfig swaps the settings. Those that only count at a start keep their
@@ -226,5 +236,6 @@ func (a *Agent) useConfig(cfg *config.Config) {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
 	a.stopWatching()
+	a.files = newFileWatch(a.cfg)
 	a.startWatching(a.runCtx)
 }

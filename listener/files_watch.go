@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/listener-agent/listener/config"
 )
 
 // rescanEvery is the floor under the directory watch: events are hints, and
@@ -30,10 +32,17 @@ type fileWatch struct {
 	sigs                  string
 }
 
-// startWatching starts the goroutine that watches the files.
-func (a *Agent) startWatching(ctx context.Context) {
-	w := &fileWatch{manifests: a.cfg.Manifests, attributes: a.cfg.Attributes}
+// newFileWatch notes how the files look. It is called before they are read,
+// so that no change after that is missed.
+func newFileWatch(c *config.Config) *fileWatch {
+	w := &fileWatch{manifests: c.Manifests, attributes: c.Attributes}
 	w.sigs = w.signature()
+	return w
+}
+
+// startWatching starts the goroutine that runs a.files.
+func (a *Agent) startWatching(ctx context.Context) {
+	w := a.files
 	var notify *fsnotify.Watcher
 	if !a.opt.NoFileWatch {
 		var err error
@@ -47,9 +56,10 @@ func (a *Agent) startWatching(ctx context.Context) {
 
 func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent) {
 	var events <-chan fsnotify.Event
+	var errs <-chan error
 	if notify != nil {
 		defer notify.Close()
-		events = notify.Events
+		events, errs = notify.Events, notify.Errors
 	}
 	w.add(notify)
 	tick := time.NewTicker(rescanEvery)
@@ -61,6 +71,9 @@ func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent)
 		case <-ctx.Done():
 			return
 		case <-events:
+			quiet.Reset(watchQuiet)
+			continue
+		case <-errs: // events were lost: what they told of is seen now
 			quiet.Reset(watchQuiet)
 			continue
 		case <-tick.C:
@@ -136,7 +149,6 @@ func (a *Agent) onScan(s scanned) {
 	a.takeScan(s.scan)
 	if s.attrs {
 		a.loadAttributes()
-		a.table.staleAll()
 	}
 }
 

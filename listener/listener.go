@@ -111,8 +111,8 @@ type Agent struct {
 	throttle   *throttle.Record
 	view       *view
 	booted     bool // resolving is allowed: a Reset came, or boot_wait is over
-	attrs      config.Attributes
-	attrsErr   error
+	attrs      attributes
+	files      *fileWatch
 	svcs       *services
 	table      *table
 	watch      watchState
@@ -282,6 +282,7 @@ func (a *Agent) step() time.Duration {
 	a.looks++
 	now := a.now()
 	a.removals()
+	a.attributesGone()
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()

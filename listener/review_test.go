@@ -201,11 +201,11 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 				enter(n, m)
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				before, saves := n.agent.looks, n.stateWritten()
+				before, saves := n.looks(), n.stateWritten()
 				time.Sleep(24 * time.Hour)
 				synctest.Wait()
 				// A look a minute is the check for drift, one for the rescan.
-				if looks, limit := n.agent.looks-before, 24*60*5/2+most[name]; looks > limit {
+				if looks, limit := n.looks()-before, 24*60*5/2+most[name]; looks > limit {
 					t.Errorf("%d looks in a day, at most %d", looks, limit)
 				}
 				if !writes[name] && n.stateWritten() != saves {
@@ -214,6 +214,15 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// looks is how often the loop has looked.
+func (n *node) looks() (looks int) {
+	n.t.Helper()
+	if err := n.agent.do(n.t.Context(), func() { looks = n.agent.looks }); err != nil {
+		n.t.Fatal(err)
+	}
+	return looks
 }
 
 // block puts a directory where the environment of id is, so that it can be
@@ -254,5 +263,89 @@ func TestAHistoryThatCannotBeOpenedStopsNothing(t *testing.T) {
 		if _, err := n.agent.Runs(t.Context(), 0); err == nil {
 			t.Error("runs of a history that is not there")
 		}
+	})
+}
+
+func TestAChangeBetweenTheFirstReadingAndTheWatchIsSeen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		a, err := New(Options{Config: n.cfg, Store: m, Runner: n.runner, NoFileWatch: true, Clock: n.clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		a.load()
+		n.manifest("late", requires("late", "", "A"))
+		a.startWatching(ctx)
+		select {
+		case <-a.scans:
+		case <-time.After(time.Hour):
+			t.Error("the manifest is never read")
+		}
+		cancel()
+		a.wg.Wait()
+	})
+}
+
+func TestAttributesThatVanishCountAfterQuiet(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		path := n.cfg.Attributes[0]
+		n.write(path, "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		for range 3 { // an editor, or a checkout, that takes its time
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			n.reload()
+			time.Sleep(4 * time.Second)
+			n.write(path, "A = \"a\"\n")
+			n.reload()
+			time.Sleep(time.Minute)
+		}
+		n.wantSteps("node")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute) // the rescan, and the quiet
+		n.wantSteps("node", "node")
+		if got := n.env("app"); got != "export V_A='default'\n" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestReloadWithBadAttributesChangesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", requires("app", "", "A"))
+		next := *n.cfg
+		next.Provision.Command = []string{"other"}
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		n.write(n.cfg.Attributes[0], "A = \n")
+		if err := n.agent.Reload(t.Context()); err == nil {
+			t.Error("reload took a bad attributes file")
+		}
+		time.Sleep(time.Minute)
+		n.wantSteps("node") // neither the command nor a value is another one
+	})
+}
+
+func TestBrokenAttributesLeaveTheLastOnesInForceAlsoAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(time.Second)
+		n.stop()
+		n.write(n.cfg.Attributes[0], "A = \n")
+		n.up()
+		time.Sleep(time.Hour)
+		n.wantSteps("node")
+		n.wantConditions("attributes")
 	})
 }
