@@ -4,6 +4,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/listener-agent/listener/status"
@@ -31,8 +32,9 @@ type Agent interface {
 	Runs(ctx context.Context, n int) ([]status.Run, error)
 	// ShowRun returns one run, or store.ErrNotFound.
 	ShowRun(ctx context.Context, id string) (status.Run, error)
-	// LogFile is the path of a run's output; "" id: the newest run's.
-	LogFile(ctx context.Context, id string) (path, run string, err error)
+	// OpenLog reads a run's output from its beginning; "" id: the newest run's.
+	// After io.EOF, Read goes on with what was added since.
+	OpenLog(ctx context.Context, id string) (log io.Reader, run string, err error)
 
 	// Resolve answers for one service, or store.ErrNotFound.
 	Resolve(ctx context.Context, service string, reveal bool) ([]status.Resolved, error)

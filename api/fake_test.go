@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"path/filepath"
@@ -24,7 +25,7 @@ type fakeAgent struct {
 	store   *fakeStore
 	replica map[string]store.KV // by full key; a zero KV: followed, not there
 	age     time.Duration
-	logPath string
+	log     io.Reader
 
 	mu       sync.Mutex // guards what follows
 	isOff    bool
@@ -105,11 +106,11 @@ func (f *fakeAgent) ShowRun(_ context.Context, id string) (status.Run, error) {
 	return f.run, f.runErr
 }
 
-func (f *fakeAgent) LogFile(_ context.Context, id string) (string, string, error) {
+func (f *fakeAgent) OpenLog(_ context.Context, id string) (io.Reader, string, error) {
 	if id != "" && id != "r1" {
-		return "", "", store.ErrNotFound
+		return nil, "", store.ErrNotFound
 	}
-	return f.logPath, "r1", nil
+	return f.log, "r1", nil
 }
 
 func (f *fakeAgent) Resolve(_ context.Context, service string, reveal bool) ([]status.Resolved, error) {

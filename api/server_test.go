@@ -132,9 +132,12 @@ func TestEvents(t *testing.T) {
 func TestFollowLog(t *testing.T) {
 	f := newFake()
 	f.run.Result = ""
-	f.logPath = filepath.Join(t.TempDir(), "log")
-	file, err := os.Create(f.logPath)
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(path)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if f.log, err = os.Open(path); err != nil { // a file reads on after EOF
 		t.Fatal(err)
 	}
 	write := func(s string) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 )
 
@@ -82,7 +81,7 @@ func (s *Server) runLog(w http.ResponseWriter, r *http.Request) error {
 	if id == "latest" {
 		id = ""
 	}
-	path, run, err := s.agent.LogFile(r.Context(), id)
+	log, run, err := s.agent.OpenLog(r.Context(), id)
 	if err != nil {
 		return noRun(id, err)
 	}
@@ -90,8 +89,7 @@ func (s *Server) runLog(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Listener-Run", run)
 	w.WriteHeader(http.StatusOK)
-	t := tail{path: path, w: w, rc: http.NewResponseController(w)}
-	defer t.close()
+	t := tail{log: log, w: w, rc: http.NewResponseController(w)}
 	if !follow {
 		_ = t.copy()
 		return nil
@@ -118,40 +116,18 @@ func (s *Server) follow(ctx context.Context, t *tail, id string) {
 	}
 }
 
-// tail copies what was added to a file since the last copy. A file that is
-// not there yet is empty; one that was replaced or shortened (a long log
-// keeps its first and last part) is read on from where it continues.
+// tail copies what was added to a log since the last copy.
 type tail struct {
-	path string
-	w    io.Writer
-	rc   *http.ResponseController
-	f    *os.File
-	off  int64
+	log io.Reader
+	w   io.Writer
+	rc  *http.ResponseController
 }
 
 // copy returns an error when the reader is gone.
 func (t *tail) copy() error {
-	if t.f == nil {
-		f, err := os.Open(t.path)
-		if err != nil {
-			return nil
-		}
-		t.f = f
-	}
-	if info, err := t.f.Stat(); err == nil && info.Size() < t.off {
-		t.off = info.Size()
-	}
 	_ = t.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
-	n, err := io.Copy(t.w, io.NewSectionReader(t.f, t.off, 1<<62))
-	t.off += n
-	if err != nil {
+	if _, err := io.Copy(t.w, t.log); err != nil {
 		return err
 	}
 	return t.rc.Flush()
-}
-
-func (t *tail) close() {
-	if t.f != nil {
-		_ = t.f.Close()
-	}
 }

@@ -31,7 +31,7 @@ var (
 	// ErrRunning: another agent holds the state directory.
 	ErrRunning = errors.New("another agent uses this state directory")
 	// ErrStopped: the agent has stopped, or is about to.
-	ErrStopped = errors.New("the agent has stopped")
+	ErrStopped = fmt.Errorf("%w: the agent has stopped", store.ErrUnavailable)
 	// ErrNothing: no run was made, since no service here has a command.
 	ErrNothing = errors.New("nothing to run: neither the node nor a service has a command")
 )

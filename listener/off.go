@@ -66,10 +66,10 @@ func (o *offState) text() string {
 	}
 	s += " by " + o.Who
 	if !o.Since.IsZero() {
-		s += " since " + o.Since.UTC().Format(time.RFC3339)
+		s += " since " + o.Since.Local().Format(time.DateTime)
 	}
 	if !o.Until.IsZero() {
-		s += " until " + o.Until.UTC().Format(time.RFC3339)
+		s += " until " + o.Until.Local().Format(time.DateTime)
 	}
 	if o.Reason != "" {
 		s += ": " + o.Reason

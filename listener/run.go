@@ -24,6 +24,7 @@ type execution struct {
 
 	// The rest is not needed after a crash.
 	files []render.File
+	due   []string             // services provisioned for their own sake, not only because the run is forced
 	only  map[string]candidate // services that only declare, written with this run
 	jobs  map[string]provision.Job
 	node  []byte // node.json
@@ -111,13 +112,17 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	}
 	for id := range inRun {
 		if a.table.due(id) {
-			rs.Run.Services = append(rs.Run.Services, id)
+			ex.due = append(ex.due, id)
 			for _, k := range a.table.changedKeys(id) {
 				keys[k] = true
 			}
 		}
 	}
-	slices.Sort(rs.Run.Services)
+	slices.Sort(ex.due)
+	rs.Run.Services = ex.due
+	if len(ex.due) == 0 { // only forced: then it is for all
+		rs.Run.Services = slices.Sorted(maps.Keys(inRun))
+	}
 	rs.Run.Keys = slices.AppendSeq(rs.Run.Keys, maps.Keys(keys))
 	slices.Sort(rs.Run.Keys)
 	for _, id := range w.files {

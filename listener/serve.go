@@ -3,6 +3,7 @@ package listener
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -41,7 +42,7 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
+	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
@@ -144,6 +145,7 @@ func (a *Agent) serviceStatus() []status.Service {
 		s := status.Service{
 			ID: id, State: stateNames[r.res.State], Step: a.stepWord(r), File: r.m.File,
 			Due: a.booted && a.table.due(id), Dirty: st.Dirty, Applied: a.appliedAt(id), Waiting: r.res.Missing,
+			Files: a.envPaths(id),
 		}
 		if !a.booted {
 			s.State, s.Waiting = "waiting", []string{"the store"}
@@ -206,22 +208,22 @@ func (a *Agent) running(ctx context.Context) (run status.Run, ok bool, err error
 	return run, ok, err
 }
 
-// LogFile is the path of a run's output; "" id: of the newest run.
-func (a *Agent) LogFile(ctx context.Context, id string) (path, run string, err error) {
+// OpenLog reads a run's output; "" id: of the newest run.
+func (a *Agent) OpenLog(ctx context.Context, id string) (log io.Reader, run string, err error) {
 	if id == "" {
 		runs, err := a.Runs(ctx, 1)
 		if err != nil {
-			return "", "", err
+			return nil, "", err
 		}
 		if len(runs) == 0 {
-			return "", "", fmt.Errorf("no run yet: %w", store.ErrNotFound)
+			return nil, "", fmt.Errorf("no run yet: %w", store.ErrNotFound)
 		}
 		id = runs[0].ID
 	}
 	if _, err := a.ShowRun(ctx, id); err != nil {
-		return "", "", err
+		return nil, "", err
 	}
-	return a.history.LogPath(id), id, nil
+	return a.history.OpenLog(id), id, nil
 }
 
 // Store is where the values are.

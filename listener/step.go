@@ -50,7 +50,7 @@ func (a *Agent) job(ex *execution, p stepPlan) provision.Job {
 		"LISTENER_RUN_ID":           run.ID,
 		"LISTENER_REASON":           cut(strings.Join(run.Reasons, "; ")),
 		"LISTENER_CHANGED_KEYS":     cut(strings.Join(run.Keys, ",")),
-		"LISTENER_CHANGED_SERVICES": cut(strings.Join(run.Services, ",")),
+		"LISTENER_CHANGED_SERVICES": cut(strings.Join(ex.due, ",")),
 		"LISTENER_SERVICES":         cut(strings.Join(p.ids, ",")),
 		"LISTENER_RUN_LIST":         cut(strings.Join(runList, ",")),
 		"LISTENER_NODE_JSON":        path,

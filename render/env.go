@@ -61,12 +61,25 @@ func Env(format string, vars []Var) ([]byte, error) {
 
 // EnvPath is where the environment file of service id lies; "" for an unknown format.
 func EnvPath(dir, id, format string) string {
-	suffix := map[string]string{Shell: ".conf", Systemd: ".env", JSON: ".json"}[format]
-	if suffix == "" {
-		return ""
+	for _, s := range suffixes {
+		if s.format == format {
+			return filepath.Join(dir, id+s.ending)
+		}
 	}
-	return filepath.Join(dir, id+suffix)
+	return ""
 }
+
+// FormatOf is the format of a path that EnvPath made; "" for any other path.
+func FormatOf(path string) string {
+	for _, s := range suffixes {
+		if filepath.Ext(path) == s.ending {
+			return s.format
+		}
+	}
+	return ""
+}
+
+var suffixes = [...]struct{ format, ending string }{{Shell, ".conf"}, {Systemd, ".env"}, {JSON, ".json"}}
 
 // sortVars returns a sorted copy and refuses what no format can hold.
 func sortVars(vars []Var) ([]Var, error) {

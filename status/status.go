@@ -26,7 +26,8 @@ type Status struct {
 	Failures   []Failure   `json:"failures"`
 	Conditions []Condition `json:"conditions"`
 	Services   []Service   `json:"services"`
-	// Synced: nothing runs, nothing is pending, every ready service is applied.
+	// Synced: the link to the store holds, nothing runs, nothing is pending:
+	// every ready service is applied.
 	Synced bool `json:"synced"`
 	// RunsTotal counts runs since this agent process started.
 	RunsTotal uint64 `json:"runs_total"`
@@ -103,6 +104,7 @@ type Service struct {
 	Dirty   bool      `json:"dirty,omitempty"`
 	Applied time.Time `json:"applied,omitzero"` // when it was last provisioned
 	Waiting []string  `json:"waiting_on,omitempty"`
+	Files   []string  `json:"files"` // its environment, in each format
 	File    string    `json:"file"`
 }
 

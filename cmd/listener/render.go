@@ -23,6 +23,7 @@ type rendered struct {
 // environment is one service with its variables; Missing: it waits.
 type environment struct {
 	id      string
+	paths   []string // where it is written
 	vars    []render.Var
 	missing []string
 }
@@ -89,7 +90,7 @@ func fromAgent(ctx context.Context, c *api.Client, id string) ([]environment, er
 		if err != nil {
 			return nil, err
 		}
-		env := environment{id: s.ID}
+		env := environment{id: s.ID, paths: s.Files}
 		if s.State == "waiting" {
 			env.missing = s.Waiting
 		}
@@ -119,13 +120,19 @@ func (a *app) rendered(cfg *config.Config, envs []environment) error {
 			errs = append(errs, failed(exitWaiting, "", "service %s waits for %s", e.id, list(e.missing)))
 			continue
 		}
-		for _, format := range cfg.Env.Formats {
-			data, err := render.Env(format, e.vars)
+		paths := e.paths
+		if paths == nil {
+			for _, format := range cfg.Env.Formats {
+				paths = append(paths, render.EnvPath(cfg.Env.Dir, e.id, format))
+			}
+		}
+		for _, path := range paths {
+			data, err := render.Env(render.FormatOf(path), e.vars)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("service %s: %w", e.id, err))
 				continue
 			}
-			files = append(files, rendered{Service: e.id, Path: render.EnvPath(cfg.Env.Dir, e.id, format), Data: string(data)})
+			files = append(files, rendered{Service: e.id, Path: path, Data: string(data)})
 		}
 	}
 	err := a.print(files, func(w io.Writer) error {
