@@ -235,6 +235,9 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
+	for _, r := range a.table.rows {
+		r.refile = r.refile || len(diff) > 0
+	}
 	a.stopWatching()
 	a.files = newFileWatch(a.cfg)
 	a.startWatching(a.runCtx)

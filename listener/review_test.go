@@ -3,6 +3,7 @@ package listener
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,7 +197,7 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 				n.manifest("app", requires("app", "", "A"))
 				n.manifest("decl", requires("decl", `"command": false`, "B"))
 				n.up()
-				time.Sleep(time.Hour)
+				time.Sleep(time.Hour + 30*time.Second) // not when drift is looked for
 				n.wantSteps("node")
 				enter(n, m)
 				time.Sleep(time.Hour)
@@ -347,5 +348,93 @@ func TestBrokenAttributesLeaveTheLastOnesInForceAlsoAfterARestart(t *testing.T) 
 		time.Sleep(time.Hour)
 		n.wantSteps("node")
 		n.wantConditions("attributes")
+	})
+}
+
+func TestAReloadWithOtherFormatsMovesTheFilesWithoutARun(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		next := *n.cfg
+		next.Env.Formats, next.Env.Mode = []string{"shell", "json"}, 0o600
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		mode := func(name string) fs.FileMode {
+			fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, name))
+			if err != nil {
+				return 0
+			}
+			return fi.Mode().Perm()
+		}
+		n.reload()
+		for _, f := range []string{"app.conf", "app.json", "decl.conf", "decl.json"} {
+			if m := mode(f); m != 0o600 {
+				t.Errorf("%s has mode %v", f, m)
+			}
+		}
+		last := next
+		last.Env.Formats = []string{"json"}
+		n.reloadConfig = func() (*config.Config, error) { return &last, nil }
+		n.stop()
+		n.up() // with the settings of the first start
+		n.reload()
+		if mode("app.conf") != 0 || mode("decl.conf") != 0 || mode("app.json") != 0o600 {
+			t.Error("the files of a format that is not written any more are still there")
+		}
+		n.wantSteps("node")
+	})
+}
+
+func TestFilesThatCannotBeWrittenAreNotApplied(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("B", "a")
+		n.manifest("decl", requires("decl", `"command": false`, "B"))
+		n.up()
+		time.Sleep(30 * time.Second) // not when drift is looked for
+		n.block("decl")
+		n.put("B", "b")
+		synctest.Wait()
+		if st := n.status(); st.Synced {
+			t.Error("synced although the file could not be written")
+		}
+		path := filepath.Join(n.cfg.Env.Dir, "decl.conf")
+		n.wantConditions("files of decl")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(n.cfg.Retry.Max)
+		n.wantConditions()
+		if got := n.env("decl"); got != "export V_B='b'\n" {
+			t.Error(got)
+		}
+		if st := n.status(); !st.Synced {
+			t.Error("not synced")
+		}
+	})
+}
+
+func TestAnotherOwnerIsPutRightWithoutARun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("owners need root")
+	}
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", `"user": "no-such-user"`, "A"))
+		n.up()
+		n.wantSteps("node")
+		n.wantConditions("owner of app")
+		n.manifest("app", requires("app", `"user": "nobody"`, "A"))
+		n.reload()
+		n.wantSteps("node")
+		n.wantConditions()
+		fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, "app.conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sig := sigOf(fi); sig.uid == 0 || fi.Mode().Perm() != fs.FileMode(n.cfg.Env.Mode) {
+			t.Errorf("uid %d, mode %v", sig.uid, fi.Mode())
+		}
 	})
 }
