@@ -238,6 +238,7 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	for _, r := range a.table.rows {
 		r.refile = r.refile || len(diff) > 0
 	}
+	a.forgetFailures()
 	a.stopWatching()
 	a.files = newFileWatch(a.cfg)
 	a.startWatching(a.runCtx)

@@ -278,3 +278,15 @@ func (a *Agent) settleForced() {
 		a.save()
 	}
 }
+
+// forgetFailures drops those of steps that no manifest or setting asks for
+// any more.
+func (a *Agent) forgetFailures() {
+	for step := range a.st.Failures {
+		r := a.table.rows[step]
+		if step == nodeStep && len(a.cfg.Provision.Command) > 0 || r != nil && a.stepOf(r.m) == step {
+			continue
+		}
+		delete(a.st.Failures, step)
+	}
+}

@@ -282,6 +282,7 @@ func (a *Agent) checkDrift() {
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}
+	a.sweepEnv()
 	a.repairDrift(!a.off.holds())
 }
 

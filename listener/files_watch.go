@@ -170,6 +170,7 @@ func (a *Agent) manifestsChanged() {
 	if diff := a.table.setManifests(a.svcs); diff != "" {
 		a.emit("manifests", "manifests: "+diff)
 	}
+	a.forgetFailures()
 	if os.Geteuid() == 0 || a.saidOwners {
 		return
 	}

@@ -25,11 +25,12 @@ func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
 
 func (a *Agent) status() status.Status {
 	now := a.now()
+	w := a.due(now)
 	s := status.Status{
 		Node: a.node, Region: a.region, Federation: a.space.Federation, Host: a.host,
 		Version: a.opt.Version, PID: os.Getpid(), Started: a.started,
 		On: !a.off.is, Store: a.storeStatus(), LastRun: cloneRun(a.lastRun), RunsTotal: a.runsTotal,
-		Failures: a.failures(now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
+		Failures: a.failures(w, now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
 	}
 	if a.off.is {
 		off := a.off.Off
@@ -38,7 +39,6 @@ func (a *Agent) status() status.Status {
 	if rs := a.st.Run; rs != nil {
 		s.Running = cloneRun(&rs.Run)
 	}
-	w := a.due(now)
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
@@ -65,6 +65,9 @@ func (a *Agent) storeStatus() status.Store {
 		s.State, s.Error = "unreachable", errText(v.err)
 	case !a.booted:
 		s.State = "waiting"
+		if v.err != nil {
+			s.Error = errText(v.err)
+		}
 	case v.known:
 		s.State, s.ReplicaAge = "replica", age(v.replicaAt)
 	default:
@@ -123,11 +126,16 @@ func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
 	return p
 }
 
-func (a *Agent) failures(now throttle.Now) []status.Failure {
+// retried reports whether the step that failed is due again.
+func (a *Agent) retried(w *work, step string) bool {
+	return step == nodeStep && w.node || slices.Contains(w.own, step)
+}
+
+func (a *Agent) failures(w *work, now throttle.Now) []status.Failure {
 	out := []status.Failure{}
 	for step, f := range a.st.Failures {
 		s := status.Failure{Step: stepName(step), Run: f.Run, Count: f.Count, At: f.At, Text: f.Text, LastTail: f.Tail}
-		if f.Boot == now.Boot {
+		if a.retried(w, step) && f.Boot == now.Boot {
 			s.NextTry = time.Now().Add(max(0, f.Next-now.Up))
 		}
 		out = append(out, s)
