@@ -193,7 +193,16 @@ func (a *Agent) Reload(ctx context.Context) error {
 			return fmt.Errorf("reload: %w", err)
 		}
 	}
-	return a.do(ctx, func() {
+	var bad error
+	err := a.do(ctx, func() {
+		next := cfg
+		if next == nil {
+			next = a.cfg
+		}
+		if _, err := config.LoadAttributes(next.Attributes); err != nil && !config.OnlyMissing(err) {
+			bad = fmt.Errorf("reload: %w", err)
+			return
+		}
 		if cfg != nil {
 			a.useConfig(cfg)
 		}
@@ -201,6 +210,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		a.takeScan(readScan(a.cfg.Manifests))
 		a.table.staleAll()
 	})
+	return errors.Join(bad, err)
 }
 
 // useConfig swaps the settings. Those that only count at a start keep their
@@ -225,6 +235,9 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	a.throttle.Use(throttleSettings(a.cfg))
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
+	}
+	for _, r := range a.table.rows {
+		r.refile = r.refile || len(diff) > 0
 	}
 	a.forgetFailures()
 	a.stopWatching()
