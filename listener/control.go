@@ -141,6 +141,7 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 				acc.Changed = append(acc.Changed, "removal of "+id)
 			}
 			a.manifestsChanged()
+			a.saveManifests() // accepted is accepted, whatever happens next
 			if fed := a.acceptFederation(); fed != "" {
 				acc.Changed = append(acc.Changed, "federation "+fed)
 			}
@@ -192,7 +193,16 @@ func (a *Agent) Reload(ctx context.Context) error {
 			return fmt.Errorf("reload: %w", err)
 		}
 	}
-	return a.do(ctx, func() {
+	var bad error
+	err := a.do(ctx, func() {
+		next := cfg
+		if next == nil {
+			next = a.cfg
+		}
+		if _, err := config.LoadAttributes(next.Attributes); err != nil && !config.OnlyMissing(err) {
+			bad = fmt.Errorf("reload: %w", err)
+			return
+		}
 		if cfg != nil {
 			a.useConfig(cfg)
 		}
@@ -200,6 +210,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		a.takeScan(readScan(a.cfg.Manifests))
 		a.table.staleAll()
 	})
+	return errors.Join(bad, err)
 }
 
 // useConfig swaps the settings. Those that only count at a start keep their
@@ -225,7 +236,10 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
+	for _, r := range a.table.rows {
+		r.refile = r.refile || len(diff) > 0
+	}
 	a.forgetFailures()
 	a.stopWatching()
-	a.startWatching(a.runCtx)
+	a.startWatching(a.runCtx, newFileWatch(a.cfg))
 }

@@ -105,37 +105,37 @@ type Agent struct {
 	stopped chan struct{} // closed when the loop has ended
 
 	// What follows is owned by the loop's goroutine.
-	cfg        *config.Config
-	st         *state
-	dig        *digester
-	throttle   *throttle.Record
-	view       *view
-	booted     bool // resolving is allowed: a Reset came, or boot_wait is over
-	attrs      config.Attributes
-	attrsErr   error
-	svcs       *services
-	table      *table
-	watch      watchState
-	off        offState
-	exec       *execution // the run in progress; nil: none
-	adopting   bool
-	pend       pending
-	drift      driftState
-	conds      conditions
-	waiters    []*waiter
-	faults     map[string]error // what does not work now, by name: "state_dir", "history", …
-	rng        *rand.Rand
-	runsTotal  uint64
-	lastRun    *status.Run
-	lastForced uint64 // that lastRun covered, if it ended in this process
-	vain       uint64 // the forced count up to which there was nothing to run
-	timers     deadline
-	looks      int // how often step was called
-	foreign    foreignState
-	savedFiles *fileCache
-	wg         sync.WaitGroup
-	runCtx     context.Context
-	saidOwners bool // that user and group are ignored
+	cfg         *config.Config
+	st          *state
+	dig         *digester
+	throttle    *throttle.Record
+	view        *view
+	booted      bool // resolving is allowed: a Reset came, or boot_wait is over
+	attrs       attributes
+	svcs        *services
+	table       *table
+	watch       watchState
+	off         offState
+	exec        *execution // the run in progress; nil: none
+	adopting    bool
+	pend        pending
+	drift       driftState
+	filesFailed map[string]filesTry // by service
+	conds       conditions
+	waiters     []*waiter
+	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
+	rng         *rand.Rand
+	runsTotal   uint64
+	lastRun     *status.Run
+	lastForced  uint64 // that lastRun covered, if it ended in this process
+	vain        uint64 // the forced count up to which there was nothing to run
+	timers      deadline
+	looks       int // how often step was called
+	foreign     foreignState
+	savedFiles  *fileCache
+	wg          sync.WaitGroup
+	runCtx      context.Context
+	saidOwners  bool // that user and group are ignored
 
 	stopWatching context.CancelFunc // of the files
 }
@@ -157,7 +157,7 @@ func New(o Options) (*Agent, error) {
 		node: o.Config.Node, region: o.Config.Region, host: o.Config.Host,
 		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned),
 		events: newBroadcast(), stopped: make(chan struct{}),
-		faults: map[string]error{}, started: time.Now(),
+		faults: map[string]error{}, filesFailed: map[string]filesTry{}, started: time.Now(),
 		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 	a.slow = newWriter(a.faultLater)
@@ -195,11 +195,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	defer cancel()
 	a.runCtx = ctx
+	files := newFileWatch(a.cfg) // before load reads them
 	a.load()
 	slow, endSlow := context.WithCancel(context.Background())
 	defer endSlow() // after the loop, which queues to its end
 	a.wg.Go(func() { a.slow.run(slow) })
-	a.startWatching(ctx)
+	a.startWatching(ctx, files)
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -282,6 +283,8 @@ func (a *Agent) step() time.Duration {
 	a.looks++
 	now := a.now()
 	a.removals()
+	a.saveManifests()
+	a.attributesGone()
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()
@@ -292,7 +295,6 @@ func (a *Agent) step() time.Duration {
 	}
 	a.checkDrift()
 	a.updateConditions()
-	a.flush()
 	a.answerWaiters()
 	return a.timers.next()
 }

@@ -3,6 +3,7 @@ package listener
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,16 +197,16 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 				n.manifest("app", requires("app", "", "A"))
 				n.manifest("decl", requires("decl", `"command": false`, "B"))
 				n.up()
-				time.Sleep(time.Hour)
+				time.Sleep(time.Hour + 30*time.Second) // not when drift is looked for
 				n.wantSteps("node")
 				enter(n, m)
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				before, saves := n.agent.looks, n.stateWritten()
+				before, saves := n.looks(), n.stateWritten()
 				time.Sleep(24 * time.Hour)
 				synctest.Wait()
 				// A look a minute is the check for drift, one for the rescan.
-				if looks, limit := n.agent.looks-before, 24*60*5/2+most[name]; looks > limit {
+				if looks, limit := n.looks()-before, 24*60*5/2+most[name]; looks > limit {
 					t.Errorf("%d looks in a day, at most %d", looks, limit)
 				}
 				if !writes[name] && n.stateWritten() != saves {
@@ -214,6 +215,15 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// looks is how often the loop has looked.
+func (n *node) looks() (looks int) {
+	n.t.Helper()
+	if err := n.agent.do(n.t.Context(), func() { looks = n.agent.looks }); err != nil {
+		n.t.Fatal(err)
+	}
+	return looks
 }
 
 // block puts a directory where the environment of id is, so that it can be
@@ -253,6 +263,179 @@ func TestAHistoryThatCannotBeOpenedStopsNothing(t *testing.T) {
 		n.wantConditions("history")
 		if _, err := n.agent.Runs(t.Context(), 0); err == nil {
 			t.Error("runs of a history that is not there")
+		}
+	})
+}
+
+func TestAChangeBetweenTheFirstReadingAndTheWatchIsSeen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		a, err := New(Options{Config: n.cfg, Store: m, Runner: n.runner, NoFileWatch: true, Clock: n.clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		files := newFileWatch(n.cfg) // as Run does
+		a.load()
+		n.manifest("late", requires("late", "", "A"))
+		a.startWatching(ctx, files)
+		select {
+		case <-a.scans:
+		case <-time.After(time.Hour):
+			t.Error("the manifest is never read")
+		}
+		cancel()
+		a.wg.Wait()
+	})
+}
+
+func TestAttributesThatVanishCountAfterQuiet(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		path := n.cfg.Attributes[0]
+		n.write(path, "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		for range 3 { // an editor, or a checkout, that takes its time
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			n.reload()
+			time.Sleep(4 * time.Second)
+			n.write(path, "A = \"a\"\n")
+			n.reload()
+			time.Sleep(time.Minute)
+		}
+		n.wantSteps("node")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute) // the rescan, and the quiet
+		n.wantSteps("node", "node")
+		if got := n.env("app"); got != "export V_A='default'\n" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestReloadWithBadAttributesChangesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", requires("app", "", "A"))
+		next := *n.cfg
+		next.Provision.Command = []string{"other"}
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		n.write(n.cfg.Attributes[0], "A = \n")
+		if err := n.agent.Reload(t.Context()); err == nil {
+			t.Error("reload took a bad attributes file")
+		}
+		time.Sleep(time.Minute)
+		n.wantSteps("node") // neither the command nor a value is another one
+	})
+}
+
+func TestBrokenAttributesLeaveTheLastOnesInForceAlsoAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(time.Second)
+		n.stop()
+		n.write(n.cfg.Attributes[0], "A = \n")
+		n.up()
+		time.Sleep(time.Hour)
+		n.wantSteps("node")
+		n.wantConditions("attributes")
+	})
+}
+
+func TestAReloadWithOtherFormatsMovesTheFilesWithoutARun(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		next := *n.cfg
+		next.Env.Formats, next.Env.Mode = []string{"shell", "json"}, 0o600
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		mode := func(name string) fs.FileMode {
+			fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, name))
+			if err != nil {
+				return 0
+			}
+			return fi.Mode().Perm()
+		}
+		n.reload()
+		for _, f := range []string{"app.conf", "app.json", "decl.conf", "decl.json"} {
+			if m := mode(f); m != 0o600 {
+				t.Errorf("%s has mode %v", f, m)
+			}
+		}
+		last := next
+		last.Env.Formats = []string{"json"}
+		n.reloadConfig = func() (*config.Config, error) { return &last, nil }
+		n.stop()
+		n.up() // with the settings of the first start
+		n.reload()
+		if mode("app.conf") != 0 || mode("decl.conf") != 0 || mode("app.json") != 0o600 {
+			t.Error("the files of a format that is not written any more are still there")
+		}
+		n.wantSteps("node")
+	})
+}
+
+func TestFilesThatCannotBeWrittenAreNotApplied(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("B", "a")
+		n.manifest("decl", requires("decl", `"command": false`, "B"))
+		n.up()
+		time.Sleep(30 * time.Second) // not when drift is looked for
+		n.block("decl")
+		n.put("B", "b")
+		synctest.Wait()
+		if st := n.status(); st.Synced {
+			t.Error("synced although the file could not be written")
+		}
+		path := filepath.Join(n.cfg.Env.Dir, "decl.conf")
+		n.wantConditions("files of decl")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(n.cfg.Retry.Max)
+		n.wantConditions()
+		if got := n.env("decl"); got != "export V_B='b'\n" {
+			t.Error(got)
+		}
+		if st := n.status(); !st.Synced {
+			t.Error("not synced")
+		}
+	})
+}
+
+func TestAnotherOwnerIsPutRightWithoutARun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("owners need root")
+	}
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", `"user": "no-such-user"`, "A"))
+		n.up()
+		n.wantSteps("node")
+		n.wantConditions("owner of app")
+		n.manifest("app", requires("app", `"user": "nobody"`, "A"))
+		n.reload()
+		n.wantSteps("node")
+		n.wantConditions()
+		fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, "app.conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sig := sigOf(fi); sig.uid == 0 || fi.Mode().Perm() != fs.FileMode(n.cfg.Env.Mode) {
+			t.Errorf("uid %d, mode %v", sig.uid, fi.Mode())
 		}
 	})
 }

@@ -149,7 +149,7 @@ func (a *Agent) planNode(w *work) stepPlan {
 // prepare renders everything that the run writes or hands to its commands.
 func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
 	for _, id := range slices.Sorted(maps.Keys(inRun)) {
-		if !a.table.due(id) && a.unchanged(id) {
+		if !a.table.due(id) && !a.table.rows[id].refile && a.unchanged(id) {
 			continue
 		}
 		files, err := a.envFiles(id, inRun[id].Good.Vars)

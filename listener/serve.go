@@ -42,7 +42,7 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
+	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
@@ -65,6 +65,9 @@ func (a *Agent) storeStatus() status.Store {
 		s.State, s.Error = "unreachable", errText(v.err)
 	case !a.booted:
 		s.State = "waiting"
+		if v.err != nil {
+			s.Error = errText(v.err)
+		}
 	case v.known:
 		s.State, s.ReplicaAge = "replica", age(v.replicaAt)
 	default:

@@ -169,7 +169,7 @@ func (a *Agent) saveReplica() {
 
 func errText(err error) string {
 	if err == nil {
-		return "no reason given"
+		return "no answer"
 	}
 	return err.Error()
 }
