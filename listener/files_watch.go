@@ -80,7 +80,8 @@ func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent)
 			}
 			quiet.Reset(min(watchQuiet, watchMost-time.Since(first)))
 			continue
-		case <-errs: // events were lost: what they told of is seen now
+		case err := <-errs: // events were lost: what they told of is seen now
+			a.log.Debug("file watch", "error", err)
 			quiet.Reset(watchQuiet)
 			continue
 		case <-tick.C:
