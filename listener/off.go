@@ -88,6 +88,14 @@ func (o *offState) remaining(now throttle.Now) (d time.Duration, ok bool) {
 	return max(0, o.Until.Sub(now.Wall)), true
 }
 
+// rebase shortens an `off --for` that would last longer than was asked for,
+// see state.rebase.
+func (o *offState) rebase(now throttle.Now) {
+	if o.is && !o.Until.IsZero() && o.Boot == now.Boot {
+		o.End = min(o.End, now.Up+o.Until.Sub(o.Since))
+	}
+}
+
 // Off switches a lane off; it survives restarts and reboots.
 func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
 	if r.Lane != "" && r.Lane != laneProvision && r.Lane != laneBalancer {
