@@ -141,6 +141,7 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 				acc.Changed = append(acc.Changed, "removal of "+id)
 			}
 			a.manifestsChanged()
+			a.saveManifests() // accepted is accepted, whatever happens next
 			if fed := a.acceptFederation(); fed != "" {
 				acc.Changed = append(acc.Changed, "federation "+fed)
 			}
@@ -239,6 +240,5 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	}
 	a.forgetFailures()
 	a.stopWatching()
-	a.files = newFileWatch(a.cfg)
-	a.startWatching(a.runCtx)
+	a.startWatching(a.runCtx, newFileWatch(a.cfg))
 }

@@ -18,7 +18,11 @@ import (
 const rescanEvery = 60 * time.Second
 
 // watchQuiet lets an editor or a checkout finish before the files are read.
-const watchQuiet = 20 * time.Millisecond
+// watchMost bounds that, since anybody may write beside them all the time.
+const (
+	watchQuiet = 20 * time.Millisecond
+	watchMost  = time.Second
+)
 
 // scanned is what fileWatch found changed.
 type scanned struct {
@@ -32,17 +36,16 @@ type fileWatch struct {
 	sigs                  string
 }
 
-// newFileWatch notes how the files look. It is called before they are read,
-// so that no change after that is missed.
+// newFileWatch knows the files as they are now: what is read afterwards is
+// that or newer, and what changes later is seen.
 func newFileWatch(c *config.Config) *fileWatch {
 	w := &fileWatch{manifests: c.Manifests, attributes: c.Attributes}
 	w.sigs = w.signature()
 	return w
 }
 
-// startWatching starts the goroutine that runs a.files.
-func (a *Agent) startWatching(ctx context.Context) {
-	w := a.files
+// startWatching starts the goroutine that watches the files.
+func (a *Agent) startWatching(ctx context.Context, w *fileWatch) {
 	var notify *fsnotify.Watcher
 	if !a.opt.NoFileWatch {
 		var err error
@@ -66,19 +69,25 @@ func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent)
 	defer tick.Stop()
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
+	var first time.Time // of the events that quiet waits out
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-events:
-			quiet.Reset(watchQuiet)
+			if first.IsZero() {
+				first = time.Now()
+			}
+			quiet.Reset(min(watchQuiet, watchMost-time.Since(first)))
 			continue
-		case <-errs: // events were lost: what they told of is seen now
+		case err := <-errs: // events were lost: what they told of is seen now
+			a.log.Debug("file watch", "error", err)
 			quiet.Reset(watchQuiet)
 			continue
 		case <-tick.C:
 		case <-quiet.C:
 		}
+		first = time.Time{}
 		w.add(notify) // a directory that appeared, or a symlink that points elsewhere now
 		sig := w.signature()
 		if sig == w.sigs {

@@ -112,7 +112,6 @@ type Agent struct {
 	view        *view
 	booted      bool // resolving is allowed: a Reset came, or boot_wait is over
 	attrs       attributes
-	files       *fileWatch
 	svcs        *services
 	table       *table
 	watch       watchState
@@ -198,11 +197,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	defer cancel()
 	a.runCtx = ctx
+	files := newFileWatch(a.cfg) // before load reads them
 	a.load()
 	slow, endSlow := context.WithCancel(context.Background())
 	defer endSlow() // after the loop, which queues to its end
 	a.wg.Go(func() { a.slow.run(slow) })
-	a.startWatching(ctx)
+	a.startWatching(ctx, files)
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -285,6 +285,7 @@ func (a *Agent) step() time.Duration {
 	a.looks++
 	now := a.now()
 	a.removals()
+	a.saveManifests()
 	a.attributesGone()
 	a.boot()
 	a.refreshWatch()
@@ -296,7 +297,6 @@ func (a *Agent) step() time.Duration {
 	}
 	a.checkDrift()
 	a.updateConditions()
-	a.flush()
 	a.answerWaiters()
 	return a.timers.next()
 }

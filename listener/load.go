@@ -51,7 +51,6 @@ func (a *Agent) load() {
 	a.table = newTable(a)
 	a.fault("attributes copy", a.rememberAttributes())
 	a.loadAttributes()
-	a.files = newFileWatch(a.cfg)
 	sc := readScan(a.cfg.Manifests)
 	a.enter(a.federationFor(sc))
 	a.svcs.take(sc, a.space.Federation, time.Now())

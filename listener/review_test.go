@@ -275,9 +275,10 @@ func TestAChangeBetweenTheFirstReadingAndTheWatchIsSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
+		files := newFileWatch(n.cfg) // as Run does
 		a.load()
 		n.manifest("late", requires("late", "", "A"))
-		a.startWatching(ctx)
+		a.startWatching(ctx, files)
 		select {
 		case <-a.scans:
 		case <-time.After(time.Hour):
