@@ -217,6 +217,18 @@ type pending struct {
 	closed      gate // the gate that held it when last looked at
 }
 
+// noteMeanwhile notes a change during a run, for the one after it.
+func (a *Agent) noteMeanwhile() {
+	if a.exec == nil {
+		return
+	}
+	m, now := &a.meanwhile, a.now()
+	if m.since.IsZero() {
+		m.first, m.since = now.Up, time.Now()
+	}
+	m.last = now.Up
+}
+
 // decide starts a run, puts files right, or sets the time to look again.
 func (a *Agent) decide(now throttle.Now) {
 	if a.exec != nil || a.adopting {
@@ -228,6 +240,7 @@ func (a *Agent) decide(now throttle.Now) {
 		a.timers.in(w.filesHeld)
 	}
 	if a.pend.sig == "" {
+		a.meanwhile = pending{}
 		a.settleForced()
 		return
 	}
@@ -261,6 +274,11 @@ func (a *Agent) pendingChanged(w *work, now throttle.Now) {
 	}
 	if a.pend.sig == "" {
 		a.pend.first, a.pend.since = now.Up, time.Now()
+		if m := a.meanwhile; !m.since.IsZero() { // it became due during the run that ended
+			a.pend.first, a.pend.since = m.first, m.since
+			now.Up = m.last
+		}
+		a.meanwhile = pending{}
 		a.pend.splay = throttle.Splay(throttleSettings(a.cfg), a.rng)
 	}
 	a.pend.sig, a.pend.last = sig, now.Up
@@ -273,8 +291,15 @@ func (a *Agent) settleForced() {
 		return // still forced: it runs once a service is ready
 	}
 	a.vain = a.st.Forced
-	if len(a.st.ForcedBy) > 0 || a.st.Manual != nil {
-		a.st.ForcedBy, a.st.Manual = nil, nil
+	changed := len(a.st.ForcedBy) > 0 || a.st.Manual != nil
+	a.st.ForcedBy, a.st.Manual = nil, nil
+	for step := range a.st.Failures { // of what flapped back before it touched anything
+		if step == nodeStep && !a.st.NodeDirty || step != nodeStep && !a.st.service(step).Dirty {
+			delete(a.st.Failures, step)
+			changed = true
+		}
+	}
+	if changed {
 		a.save()
 	}
 }

@@ -279,10 +279,10 @@ func (a *Agent) checkDrift() {
 	}
 	a.timers.in(driftEvery)
 	d.next = time.Now().Add(driftEvery)
+	a.sweepEnv()
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}
-	a.sweepEnv()
 	a.repairDrift(!a.off.holds())
 }
 
@@ -319,17 +319,19 @@ func (a *Agent) repairService(id string, st *serviceState, repair bool) {
 		return
 	}
 	now := time.Now()
+	repairs := map[string]string{} // path → what it was
 	for _, dr := range drifts {
-		recent := slices.DeleteFunc(a.drift.repairs[dr.Path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
-		switch {
-		case len(recent) >= driftLimit:
-			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, len(recent)+1)
-			repair = false
+		switch n := a.drift.recent(dr.Path, now); {
+		case n >= driftLimit:
+			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, n+1)
 		case !repair:
 			a.drift.found[dr.Path] = dr.What + "; it is not repaired while the agent is off"
+		default:
+			repairs[dr.Path] = dr.What
 		}
 	}
-	if !repair {
+	files = slices.DeleteFunc(files, func(f render.File) bool { return repairs[f.Path] == "" })
+	if len(files) == 0 {
 		return
 	}
 	set, err := render.Stage(context.Background(), files)
@@ -342,11 +344,19 @@ func (a *Agent) repairService(id string, st *serviceState, repair bool) {
 		a.drift.retry = append(a.drift.retry, id)
 		return
 	}
-	if a.drift.repairs == nil {
-		a.drift.repairs = map[string][]time.Time{}
+	for _, f := range files {
+		a.drift.repairs[f.Path] = append(a.drift.repairs[f.Path], now)
+		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", f.Path, repairs[f.Path]), "service", id)
 	}
-	for _, dr := range drifts {
-		a.drift.repairs[dr.Path] = append(a.drift.repairs[dr.Path], now)
-		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", dr.Path, dr.What), "service", id)
+}
+
+// recent counts the repairs of path within driftWindow, and forgets older ones.
+func (d *driftState) recent(path string, now time.Time) int {
+	list := slices.DeleteFunc(d.repairs[path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
+	if len(list) == 0 {
+		delete(d.repairs, path)
+	} else {
+		d.repairs[path] = list
 	}
+	return len(list)
 }

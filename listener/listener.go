@@ -119,6 +119,7 @@ type Agent struct {
 	exec        *execution // the run in progress; nil: none
 	adopting    bool
 	pend        pending
+	meanwhile   pending // what became due during the run: first, last, since
 	drift       driftState
 	filesFailed map[string]filesTry // by service
 	conds       conditions
@@ -157,7 +158,8 @@ func New(o Options) (*Agent, error) {
 		node: o.Config.Node, region: o.Config.Region, host: o.Config.Host,
 		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned),
 		events: newBroadcast(), stopped: make(chan struct{}),
-		faults: map[string]error{}, filesFailed: map[string]filesTry{}, started: time.Now(),
+		faults: map[string]error{}, filesFailed: map[string]filesTry{},
+		drift: driftState{repairs: map[string][]time.Time{}}, started: time.Now(),
 		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 	a.slow = newWriter(a.faultLater)

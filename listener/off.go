@@ -88,6 +88,14 @@ func (o *offState) remaining(now throttle.Now) (d time.Duration, ok bool) {
 	return max(0, o.Until.Sub(now.Wall)), true
 }
 
+// rebase shortens an `off --for` that would last longer than was asked for,
+// see state.rebase.
+func (o *offState) rebase(now throttle.Now) {
+	if o.is && !o.Until.IsZero() && o.Boot == now.Boot {
+		o.End = min(o.End, now.Up+o.Until.Sub(o.Since))
+	}
+}
+
 // with is o, asked for while old is in force: who switches one lane off does
 // not switch the other one on, nor earlier than it was to come on by itself.
 func (o offState) with(old offState) offState {

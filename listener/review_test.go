@@ -439,3 +439,169 @@ func TestAnotherOwnerIsPutRightWithoutARun(t *testing.T) {
 		}
 	})
 }
+
+func TestOneFoughtFileDoesNotKeepTheOthersFromRepair(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Env.Formats = []string{"shell", "json"}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(driftEvery / 2)
+		conf, js := filepath.Join(n.cfg.Env.Dir, "app.conf"), filepath.Join(n.cfg.Env.Dir, "app.json")
+		for range driftLimit + 1 {
+			n.write(conf, "fought over")
+			time.Sleep(driftEvery)
+		}
+		n.write(js, "edited once")
+		time.Sleep(driftEvery)
+		n.wantConditions("drift " + conf)
+		if data, _ := os.ReadFile(js); string(data) == "edited once" {
+			t.Error("the other file is not repaired")
+		}
+		for range 20 { // two hours later, and again and again
+			time.Sleep(2 * time.Hour)
+			n.write(conf, "fought over")
+			time.Sleep(driftEvery)
+		}
+		synctest.Wait()
+		if kept := len(n.agent.drift.repairs[conf]); kept > driftLimit {
+			t.Errorf("%d repairs are remembered", kept)
+		}
+	})
+}
+
+func TestDatastoresPreferThePlainValue(t *testing.T) {
+	for range 20 { // the order of maps
+		bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+			n.manifest("a", `{"id": "a", "provides": {"K": "a:1"}}`)
+			n.manifest("b", `{"id": "b", "provides": {"K": "b:1"}}`)
+			n.manifest("c", `{"id": "c", "requires": {"ALL": "{K[]}", "ONE": "{K}", "B": "{b/K}"}}`)
+			var doc string
+			n.runner.command = func(j provision.Job) provision.Result {
+				data, _ := os.ReadFile(jobEnv(j, "LISTENER_NODE_JSON"))
+				doc = string(data)
+				return provision.Result{Outcome: "exited"}
+			}
+			n.up()
+			n.wantSteps("node")
+			_, one, _ := strings.Cut(n.env("c"), "ONE='")
+			one, _, _ = strings.Cut(one, "'")
+			if !strings.Contains(doc, `"K": "`+one+`"`) || one == "" {
+				t.Errorf("K is not %q in %s", one, doc)
+			}
+		})
+	}
+}
+
+func TestStatusRightAfterAReloadIsNotSynced(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		n.manifest("more", requires("more", `"command": false`, "A"))
+		if err := n.agent.do(t.Context(), func() {
+			n.agent.takeScan(readScan(n.cfg.Manifests))
+			if n.agent.status().Synced { // asked before the loop looked again
+				t.Error("synced although a service is new")
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAcceptWithoutAKeyMakesNoAbsenceProven(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		n.stop()
+		m.Cut()
+		if err := os.Remove(n.agent.replicaPath()); err != nil {
+			t.Fatal(err)
+		}
+		n.up()
+		time.Sleep(time.Minute)
+		n.wantConditions("degraded A", "store unreachable")
+		for _, key := range []string{"", "A"} {
+			if _, err := n.agent.Accept(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if key == "" {
+				n.wantSteps("node") // it is an outage, not a decision over A
+			}
+		}
+		n.wantSteps("node", "node")
+	})
+}
+
+func TestPendingDuringARunSaysSinceWhen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Throttle.Settle, n.cfg.Throttle.SettleMax = time.Minute, time.Hour
+		n.runner.command = func(provision.Job) provision.Result {
+			time.Sleep(time.Hour)
+			return provision.Result{Outcome: "exited"}
+		}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		time.Sleep(2 * time.Minute)
+		n.wantSteps("node")
+		n.put("A", "b")
+		at := time.Now()
+		time.Sleep(10 * time.Minute)
+		if p := n.status().Pending; p == nil || p.Since.Sub(at).Abs() > time.Second {
+			t.Errorf("pending %+v, since %v", p, at)
+		}
+		time.Sleep(49*time.Minute + time.Second) // the run ends; changes have long been quiet
+		n.wantSteps("node", "node")
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestAFailureIsOverWhenNothingIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(30 * time.Second)
+		n.block("app")
+		n.put("A", "b")
+		synctest.Wait()
+		if len(n.status().Failures) != 1 {
+			t.Error("the run did not fail")
+		}
+		if err := os.Remove(filepath.Join(n.cfg.Env.Dir, "app.conf")); err != nil {
+			t.Fatal(err)
+		}
+		n.put("A", "a")
+		synctest.Wait()
+		if st := n.status(); len(st.Failures) != 0 || !st.Synced {
+			t.Errorf("nothing is due, but %+v", st.Failures)
+		}
+	})
+}
+
+func TestASecondManifestOfAServiceNeverTakesOver(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		other := filepath.Join(n.dir, "zz")
+		n.cfg.Manifests = append(n.cfg.Manifests, other)
+		if err := os.Mkdir(other, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.write(filepath.Join(other, "app.json"), requires("app", `"environment": {"SECOND": "1"}`, "A"))
+		n.up()
+		n.wantSteps("node")
+		n.manifest("app", "{")
+		n.reload()
+		time.Sleep(time.Minute)
+		n.wantSteps("node")
+	})
+}

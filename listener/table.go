@@ -144,9 +144,13 @@ func (t *table) resolve() {
 func (t *table) resolveRow(id string, r *row) {
 	st := t.a.st.service(id)
 	r.res = resolve.Service(r.m, t.a.nodeFacts(), picture{t.a}, st.Good)
+	was := r.digest
 	r.digest, r.asApplied = "", nil
 	if r.res.State == resolve.Ready {
 		r.digest = t.a.dig.service(r.m, r.res, digestVersion)
+	}
+	if r.digest != was {
+		t.a.noteMeanwhile()
 	}
 	offers, missing := map[string]string(nil), ""
 	if r.res.State != resolve.Waiting && len(r.m.Provides) > 0 {
