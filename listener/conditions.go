@@ -130,10 +130,10 @@ func (a *Agent) manifestConditions(add func(status.Condition)) {
 			Hint: "put them back, or `listener accept` if they are meant to be gone",
 		})
 	}
-	if a.attrsErr != nil {
+	if a.attrs.err != nil {
 		add(status.Condition{
 			Name: "attributes", Severity: grave,
-			Text: a.attrsErr.Error() + "; the attributes read before stay in force", Hint: "`listener check` shows every problem",
+			Text: a.attrs.err.Error() + "; the attributes read before stay in force", Hint: "`listener check` shows every problem",
 		})
 	}
 }

@@ -68,11 +68,11 @@ func (a *Agent) decideFiles(w *work, now throttle.Now) {
 		a.timers.in(g.wait)
 		return
 	}
-	changed := len(w.files) > 0
+	changed := a.writeFiles(w.files, now)
+	changed = a.writeFiles(w.refile, now) || changed
 	if !w.node {
-		changed = a.removeLeft(w.left) || changed
+		changed = a.removeLeft(w.left, now) || changed
 	}
-	a.writeFiles(w.files)
 	if changed {
 		a.save()
 	}
@@ -81,22 +81,73 @@ func (a *Agent) decideFiles(w *work, now throttle.Now) {
 	}
 }
 
-// writeFiles swaps in the files of services that only declare; each stands for
-// itself, so that one bad target spoils nothing else.
-func (a *Agent) writeFiles(ids []string) {
+// writeFiles swaps in the files of services that only declare, or whose files
+// alone changed; each stands for itself, so that one bad target spoils nothing else.
+func (a *Agent) writeFiles(ids []string, now throttle.Now) (changed bool) {
 	for _, id := range ids {
-		c := a.table.candidate(id)
-		written, err := a.stageAndSwap(id, c)
-		a.fault("files of "+id, err)
-		if err != nil {
-			// Not due again before something changes: tried with the next drift check.
-			a.drift.retry = append(a.drift.retry, id)
+		c, due := a.table.candidate(id), a.table.due(id)
+		if st := a.st.service(id); !due {
+			c = candidate{Inputs: st.Applied, Good: st.Good, Files: a.envPaths(id)}
 		}
+		written, err := a.stageAndSwap(id, c)
+		a.filesTried(id, err, now)
+		if err != nil {
+			continue
+		}
+		at := a.st.service(id).AppliedAt
 		a.apply(id, c)
+		if changed = true; !due {
+			a.st.edit(id).AppliedAt = at
+		}
 		if len(written) > 0 {
 			a.emit("files written", "wrote "+shorten(written, 3), "service", id)
 		}
 	}
+	return changed
+}
+
+// filesTry is a write or removal of files that failed.
+type filesTry struct {
+	work  string        // what was to be written
+	next  time.Duration // Now.Up
+	delay time.Duration
+}
+
+// filesTried notes how it went, and after a failure when to try again.
+func (a *Agent) filesTried(id string, err error, now throttle.Now) {
+	a.fault("files of "+id, err)
+	if err == nil {
+		delete(a.filesFailed, id)
+		return
+	}
+	for _, path := range a.envPaths(id) {
+		a.savedFiles.forget(path) // whatever was swapped, the check for drift looks
+	}
+	try := a.filesFailed[id]
+	try.delay = throttle.Backoff{Base: a.cfg.Retry.Base, Max: a.cfg.Retry.Max}.Next(try.delay, a.rng)
+	try.next, try.work = now.Up+try.delay, a.filesWork(id)
+	a.filesFailed[id] = try
+}
+
+// filesWork identifies what would be written for id.
+func (a *Agent) filesWork(id string) string {
+	if a.table.rows[id] == nil {
+		return ""
+	}
+	return a.ownWork(id)
+}
+
+// filesHeld reports whether the files of id were tried a moment ago and could
+// not be written.
+func (a *Agent) filesHeld(w *work, id string, now throttle.Now) bool {
+	try, failed := a.filesFailed[id]
+	if !failed || try.next <= now.Up || try.work != a.filesWork(id) {
+		return false
+	}
+	if d := try.next - now.Up; w.filesHeld == 0 || d < w.filesHeld {
+		w.filesHeld = d
+	}
+	return true
 }
 
 func (a *Agent) stageAndSwap(id string, c candidate) ([]string, error) {
@@ -123,17 +174,17 @@ func (a *Agent) noteWritten(files []render.File, set *render.Set) {
 }
 
 // removeLeft deletes the files of services that have no manifest any more.
-func (a *Agent) removeLeft(ids []string) (removed bool) {
+func (a *Agent) removeLeft(ids []string, now throttle.Now) (removed bool) {
 	for _, id := range ids {
-		ok := true
+		var errs []error
 		for _, path := range a.st.Services[id].Files {
-			if err := removeFile(path); err != nil {
-				a.fault("files of "+id, err)
-				ok = false
-			}
+			errs = append(errs, removeFile(path))
+			a.savedFiles.forget(path)
 		}
-		if ok {
-			a.fault("files of "+id, nil)
+		err := errors.Join(errs...)
+		a.filesTried(id, err, now)
+		if err == nil {
+			a.fault("owner of "+id, nil)
 			delete(a.st.Services, id)
 			delete(a.st.Settled, id)
 			delete(a.st.Failures, id)
@@ -172,6 +223,8 @@ func (c *fileCache) note(path string) {
 		delete(c.sigs, path)
 	}
 }
+
+func (c *fileCache) forget(path string) { delete(c.sigs, path) }
 
 // same reports whether path looks exactly as when it was noted.
 func (c *fileCache) same(path string) bool {
@@ -266,17 +319,19 @@ func (a *Agent) repairService(id string, st *serviceState, repair bool) {
 		return
 	}
 	now := time.Now()
+	repairs := map[string]string{} // path → what it was
 	for _, dr := range drifts {
-		recent := slices.DeleteFunc(a.drift.repairs[dr.Path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
-		switch {
-		case len(recent) >= driftLimit:
-			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, len(recent)+1)
-			repair = false
+		switch n := a.drift.recent(dr.Path, now); {
+		case n >= driftLimit:
+			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, n+1)
 		case !repair:
 			a.drift.found[dr.Path] = dr.What + "; it is not repaired while the agent is off"
+		default:
+			repairs[dr.Path] = dr.What
 		}
 	}
-	if !repair {
+	files = slices.DeleteFunc(files, func(f render.File) bool { return repairs[f.Path] == "" })
+	if len(files) == 0 {
 		return
 	}
 	set, err := render.Stage(context.Background(), files)
@@ -289,11 +344,19 @@ func (a *Agent) repairService(id string, st *serviceState, repair bool) {
 		a.drift.retry = append(a.drift.retry, id)
 		return
 	}
-	if a.drift.repairs == nil {
-		a.drift.repairs = map[string][]time.Time{}
+	for _, f := range files {
+		a.drift.repairs[f.Path] = append(a.drift.repairs[f.Path], now)
+		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", f.Path, repairs[f.Path]), "service", id)
 	}
-	for _, dr := range drifts {
-		a.drift.repairs[dr.Path] = append(a.drift.repairs[dr.Path], now)
-		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", dr.Path, dr.What), "service", id)
+}
+
+// recent counts the repairs of path within driftWindow, and forgets older ones.
+func (d *driftState) recent(path string, now time.Time) int {
+	list := slices.DeleteFunc(d.repairs[path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
+	if len(list) == 0 {
+		delete(d.repairs, path)
+	} else {
+		d.repairs[path] = list
 	}
+	return len(list)
 }

@@ -59,9 +59,10 @@ func (a *Agent) startWatching(ctx context.Context, w *fileWatch) {
 
 func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent) {
 	var events <-chan fsnotify.Event
+	var errs <-chan error
 	if notify != nil {
 		defer notify.Close()
-		events = notify.Events
+		events, errs = notify.Events, notify.Errors
 	}
 	w.add(notify)
 	tick := time.NewTicker(rescanEvery)
@@ -78,6 +79,10 @@ func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent)
 				first = time.Now()
 			}
 			quiet.Reset(min(watchQuiet, watchMost-time.Since(first)))
+			continue
+		case err := <-errs: // events were lost: what they told of is seen now
+			a.log.Debug("file watch", "error", err)
+			quiet.Reset(watchQuiet)
 			continue
 		case <-tick.C:
 		case <-quiet.C:
@@ -153,7 +158,6 @@ func (a *Agent) onScan(s scanned) {
 	a.takeScan(s.scan)
 	if s.attrs {
 		a.loadAttributes()
-		a.table.staleAll()
 	}
 }
 

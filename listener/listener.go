@@ -105,37 +105,38 @@ type Agent struct {
 	stopped chan struct{} // closed when the loop has ended
 
 	// What follows is owned by the loop's goroutine.
-	cfg        *config.Config
-	st         *state
-	dig        *digester
-	throttle   *throttle.Record
-	view       *view
-	booted     bool // resolving is allowed: a Reset came, or boot_wait is over
-	attrs      config.Attributes
-	attrsErr   error
-	svcs       *services
-	table      *table
-	watch      watchState
-	off        offState
-	exec       *execution // the run in progress; nil: none
-	adopting   bool
-	pend       pending
-	drift      driftState
-	conds      conditions
-	waiters    []*waiter
-	faults     map[string]error // what does not work now, by name: "state_dir", "history", …
-	rng        *rand.Rand
-	runsTotal  uint64
-	lastRun    *status.Run
-	lastForced uint64 // that lastRun covered, if it ended in this process
-	vain       uint64 // the forced count up to which there was nothing to run
-	timers     deadline
-	looks      int // how often step was called
-	foreign    foreignState
-	savedFiles *fileCache
-	wg         sync.WaitGroup
-	runCtx     context.Context
-	saidOwners bool // that user and group are ignored
+	cfg         *config.Config
+	st          *state
+	dig         *digester
+	throttle    *throttle.Record
+	view        *view
+	booted      bool // resolving is allowed: a Reset came, or boot_wait is over
+	attrs       attributes
+	svcs        *services
+	table       *table
+	watch       watchState
+	off         offState
+	exec        *execution // the run in progress; nil: none
+	adopting    bool
+	pend        pending
+	meanwhile   pending // what became due during the run: first, last, since
+	drift       driftState
+	filesFailed map[string]filesTry // by service
+	conds       conditions
+	waiters     []*waiter
+	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
+	rng         *rand.Rand
+	runsTotal   uint64
+	lastRun     *status.Run
+	lastForced  uint64 // that lastRun covered, if it ended in this process
+	vain        uint64 // the forced count up to which there was nothing to run
+	timers      deadline
+	looks       int // how often step was called
+	foreign     foreignState
+	savedFiles  *fileCache
+	wg          sync.WaitGroup
+	runCtx      context.Context
+	saidOwners  bool // that user and group are ignored
 
 	stopWatching context.CancelFunc // of the files
 }
@@ -157,7 +158,8 @@ func New(o Options) (*Agent, error) {
 		node: o.Config.Node, region: o.Config.Region, host: o.Config.Host,
 		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned),
 		events: newBroadcast(), stopped: make(chan struct{}),
-		faults: map[string]error{}, started: time.Now(),
+		faults: map[string]error{}, filesFailed: map[string]filesTry{},
+		drift: driftState{repairs: map[string][]time.Time{}}, started: time.Now(),
 		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 	a.slow = newWriter(a.faultLater)
@@ -295,6 +297,7 @@ func (a *Agent) step() time.Duration {
 	now := a.now()
 	a.removals()
 	a.saveManifests()
+	a.attributesGone()
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()

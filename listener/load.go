@@ -50,8 +50,9 @@ func (a *Agent) load() {
 	a.off = loadOff(dir)
 	a.off.rebase(now)
 	a.savedFiles = newFileCache()
-	a.loadAttributes()
 	a.table = newTable(a)
+	a.fault("attributes copy", a.rememberAttributes())
+	a.loadAttributes()
 	sc := readScan(a.cfg.Manifests)
 	if a.enter(a.federationFor(sc)) {
 		a.rememberUsed()
@@ -157,17 +158,6 @@ func (a *Agent) sweepOwn() error {
 func (a *Agent) sweepEnv() {
 	dir := a.cfg.Env.Dir
 	a.slow.later("sweep "+dir, func() error { return atomicfile.Sweep(dir) })
-}
-
-// loadAttributes reads the static fallback; on an error what was read before
-// stays in force.
-func (a *Agent) loadAttributes() {
-	attrs, err := config.LoadAttributes(a.cfg.Attributes)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		a.attrs, a.attrsErr = attrs, nil
-		return
-	}
-	a.attrsErr = err
 }
 
 func throttleSettings(c *config.Config) throttle.Settings {

@@ -107,18 +107,21 @@ func (s *services) take(sc scan, federation string, now time.Time) (changed bool
 		s.last, s.changedAt = fp, now
 	}
 	s.missing, s.problems = sc.dirErrs, nil
-	seen := map[string]bool{}
+	seen := map[string]string{} // id → the first file of that name
 	good := map[string]manifest.File{}
 	for _, f := range sc.files {
 		id := strings.TrimSuffix(filepath.Base(f.Path), ".json")
-		seen[id] = true
-		switch other, dup := good[id]; {
+		other, dup := seen[id]
+		if !dup {
+			seen[id] = f.Path
+		}
+		switch {
 		case f.Err != nil:
 			s.problems = append(s.problems, manifest.Problem{File: f.Path, Service: id, Text: f.Err.Error()})
-		case dup:
+		case dup: // also while the first is broken: its last good version is in force
 			s.problems = append(s.problems, manifest.Problem{
-				File: f.Path, Other: other.Path, Service: id,
-				Text: fmt.Sprintf("the service %q is already declared by %s", id, other.Path),
+				File: f.Path, Other: other, Service: id,
+				Text: fmt.Sprintf("the service %q is already declared by %s", id, other),
 				Hint: "remove one of the two",
 			})
 		default:
@@ -171,10 +174,10 @@ func (s *services) refuseFederations(good map[string]manifest.File, federation s
 }
 
 // vanished handles manifests that are in force and whose file is not there.
-func (s *services) vanished(seen map[string]bool, files int, now time.Time) (changed bool) {
+func (s *services) vanished(seen map[string]string, files int, now time.Time) (changed bool) {
 	var gone []string
 	for id, a := range s.active {
-		a.gone = !seen[id]
+		a.gone = seen[id] == ""
 		if a.gone {
 			gone = append(gone, id)
 		}
