@@ -5,6 +5,7 @@ package resolve
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -148,8 +149,8 @@ func Service(m *manifest.Manifest, n Node, pic Picture, good *Good) Result {
 	for name, text := range m.Environment {
 		vars = append(vars, Var{name, text})
 	}
-	for name, t := range m.Requires {
-		text, ok := r.expand(t)
+	for _, name := range slices.Sorted(maps.Keys(m.Requires)) {
+		text, ok := r.expand(m.Requires[name])
 		if ok {
 			vars = append(vars, Var{name, text})
 		}
@@ -217,8 +218,11 @@ func (r *resolver) expand(t manifest.Template) (string, bool) {
 func (r *resolver) use(p manifest.Part) Answer {
 	id := PlaceholderID(p)
 	a := r.answer(p, id)
-	if !slices.ContainsFunc(r.uses, func(u Use) bool { return u.ID == id }) {
+	switch i := slices.IndexFunc(r.uses, func(u Use) bool { return u.ID == id }); {
+	case i < 0:
 		r.uses = append(r.uses, Use{ID: id, Key: p.Key, Answer: a})
+	case r.uses[i].Answer.Rank == None: // {KEY?} was first, this one has a default
+		r.uses[i].Answer = a
 	}
 	return a
 }
