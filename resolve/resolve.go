@@ -66,8 +66,9 @@ type Picture interface {
 	// Proven reports whether the absence of key can be believed: the view is
 	// authoritative, no hold is on it and its last providers did not expire.
 	Proven(key string) bool
-	// Authoritative: the first Reset came and the link holds.
-	Authoritative() bool
+	// Replica: the store has not answered yet in this process, so that values
+	// may be older than those that the last run used.
+	Replica() bool
 	// Known is false until the store or its replica said anything of key.
 	Known(key string) bool
 	// Awaited: the store was asked for key just now and has yet to answer.
@@ -236,7 +237,7 @@ func (r *resolver) answer(p manifest.Part, id string) Answer {
 	a, unproven := r.fromStore(p)
 	if a.Rank != None {
 		// The replica may be older than what the last run already used.
-		if usable && !r.pic.Authoritative() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
+		if usable && r.pic.Replica() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
 			last.LastGood = true
 			return last
 		}

@@ -19,7 +19,7 @@ type fakePicture struct {
 	attrs     map[string]string
 	providers map[string][]Provider
 	unproven  map[string]bool // keys whose absence is not proven
-	replica   bool            // not authoritative
+	replica   bool
 	unknown   bool
 	awaited   map[string]bool
 }
@@ -44,7 +44,7 @@ func (p fakePicture) Attribute(region, key string) (string, bool) {
 }
 func (p fakePicture) Providers(key string) []Provider { return p.providers[key] }
 func (p fakePicture) Proven(key string) bool          { return !p.replica && !p.unknown && !p.unproven[key] }
-func (p fakePicture) Authoritative() bool             { return !p.replica && !p.unknown }
+func (p fakePicture) Replica() bool                   { return p.replica || p.unknown }
 func (p fakePicture) Known(string) bool               { return !p.unknown }
 func (p fakePicture) Awaited(key string) bool         { return p.awaited[key] }
 
