@@ -279,10 +279,10 @@ func (a *Agent) checkDrift() {
 	}
 	a.timers.in(driftEvery)
 	d.next = time.Now().Add(driftEvery)
+	a.sweepEnv()
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}
-	a.sweepEnv()
 	a.repairDrift(!a.off.holds())
 }
 

@@ -200,6 +200,31 @@ func TestOffHoldsEverythingAndOnForcesARun(t *testing.T) {
 	})
 }
 
+func TestOffForOneLaneLeavesTheOtherOneOff(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "DB"))
+		n.put("DB", "one")
+		n.up()
+		n.wantSteps("node")
+		for _, r := range []api.OffRequest{
+			{Who: "ann", For: 2 * time.Hour},
+			{Who: "bob", Lane: "balancer", For: time.Hour},
+		} {
+			if err := n.agent.Off(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.put("DB", "two")
+		time.Sleep(90 * time.Minute)
+		n.wantSteps("node")
+		time.Sleep(time.Hour)
+		n.wantSteps("node", "node") // when the longer of the two is over
+		if !n.status().On {
+			t.Error("still off")
+		}
+	})
+}
+
 func TestOffForEndsByItselfAlsoAcrossAReboot(t *testing.T) {
 	for _, reboot := range []bool{false, true} {
 		bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {

@@ -77,7 +77,7 @@ func TestBadAttributes(t *testing.T) {
 	s.start()
 	s.applied("app", "A='one'")
 	for name, text := range map[string]string{
-		"broken": "A = \"tw", "wrong type": "A = 7\n", "not text": "\x00\xff",
+		"broken": "A = \"tw", "wrong type": "A = [7]\n", "not text": "\x00\xff",
 	} {
 		s.run(name, func(t *testing.T) {
 			s.write(s.path("attributes.toml"), text)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -192,12 +193,30 @@ func (d *devAgent) hello() {
 	d.screen.line("  everything  %s (removed at the end)", d.tmp)
 	d.screen.line("  short times settle %s, min_interval %s, retry %s, burst %d", c.Throttle.Settle, c.Throttle.MinInterval, c.Retry.Base, c.Throttle.Burst)
 	d.screen.line("In a second terminal:")
+	if dir := pathLacks(); dir != "" {
+		d.screen.line("  export PATH=%s:$PATH", dir)
+	}
 	d.screen.line("  export LISTENER_SOCKET=%s    # or --socket with each command", c.API.Socket)
 	d.screen.line("  listener status")
 	if key := d.someKey(); key != "" {
 		d.screen.line("  listener put %s some-value", key)
 	}
 	d.screen.line("")
+}
+
+// pathLacks is the directory of this binary if a shell does not find it as
+// listener, else "".
+func pathLacks() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if found, err := exec.LookPath("listener"); err == nil {
+		if real, err := filepath.EvalSymlinks(found); err == nil && real == exe {
+			return ""
+		}
+	}
+	return filepath.Dir(exe)
 }
 
 // event is one line, and after a run the last lines that it wrote.
