@@ -295,7 +295,7 @@ func (a *Agent) finish(rs *runState) {
 func resultText(r provision.Result) string {
 	after := ""
 	if !r.Started.IsZero() && !r.Ended.IsZero() {
-		after = " after " + r.Ended.Sub(r.Started).Round(10*time.Millisecond).String()
+		after = " after " + r.Ended.Sub(r.Started).Round(time.Millisecond).String()
 	}
 	return stepText(status.Step{Result: r.Outcome, Exit: r.Exit, Signal: r.Signal, Error: r.Error}) + after
 }

@@ -217,27 +217,38 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// lockState takes state_dir/agent.lock, so that one agent uses it. A
-// directory that is read-only cannot be locked by a new file; then an agent
-// that has it open is found by the lock on the directory itself.
+// lockState takes state_dir/agent.lock, so that one agent uses it. The file is
+// not open for writing: that would keep an operator from making the file
+// system read-only, and an agent that starts on such a one finds it, too. Where
+// there is none and none can be made, the directory itself is locked.
 func lockState(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(dir, "agent.lock")
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		if f, err = os.Open(dir); err != nil {
-			return nil, fmt.Errorf("lock state directory: %w", err)
-		}
+		f, err = os.Open(dir)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s", ErrRunning, dir)
-		}
+	if err != nil {
 		return nil, fmt.Errorf("lock state directory: %w", err)
 	}
-	return func() { f.Close() }, nil
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EBADF) { // NFS locks only what is open for writing
+		f.Close()
+		if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return nil, fmt.Errorf("lock state directory: %w", err)
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		return func() { f.Close() }, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%w: %s", ErrRunning, dir)
+	}
+	return nil, fmt.Errorf("lock state directory: %w", err)
 }
 
 // loop is the only goroutine that decides. Everything else only wakes it.

@@ -2,11 +2,15 @@ package listener
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +20,8 @@ import (
 	"github.com/listener-agent/listener/api"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
-
+	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
 
@@ -604,4 +609,144 @@ func TestASecondManifestOfAServiceNeverTakesOver(t *testing.T) {
 		time.Sleep(time.Minute)
 		n.wantSteps("node")
 	})
+}
+
+// lockedText collects text from several goroutines.
+type lockedText struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestNoValueIsEverTold plays what goes wrong with a value and looks for it in
+// everything that the agent says.
+func TestNoValueIsEverTold(t *testing.T) {
+	const secret = "s3cr3t"
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.cfg.Env.Formats = []string{"shell", "systemd"}
+		n.write(n.cfg.Attributes[0], "ATTR = \""+secret+"\"\n")
+		n.manifest("app", requires("app", "", "A", "ATTR"))
+		n.manifest("own", requires("own", `"command": "own", "provides": {"P": "x"}`, "B", "P2"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		for _, k := range []string{"A", "B", "P2"} {
+			n.put(k, secret+k)
+		}
+		said := &lockedText{}
+		a, err := New(Options{
+			Config: n.cfg, Store: m, Runner: n.runner, NoFileWatch: true, Clock: n.clock,
+			Log:     slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			OnEvent: func(e status.Event) { fmt.Fprintf(said, "%+v\n", e) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- a.Run(ctx) }()
+		n.agent = a
+		look := func() {
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			st, err1 := a.Status(ctx)
+			ex, err2 := a.Explain(ctx)
+			runs, err3 := a.Runs(ctx, 0)
+			var resolved []status.Resolved
+			for _, id := range []string{"app", "own", "decl"} {
+				r, err := a.Resolve(ctx, id, false)
+				err1 = errors.Join(err1, err)
+				resolved = append(resolved, r...)
+			}
+			text, err4 := json.Marshal([]any{st, ex, runs, resolved})
+			if err := errors.Join(err1, err2, err3, err4); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprintf(said, "%s\n", text)
+		}
+		look()
+		n.put("A", secret+"\nsecond line")
+		look()
+		n.put("A", secret+"\ufffe") // which the systemd format refuses
+		look()
+		n.write(n.cfg.Attributes[0], "ATTR = "+secret+"\n")
+		if err := a.Reload(ctx); err != nil {
+			fmt.Fprintln(said, err)
+		}
+		look()
+		n.write(n.cfg.Attributes[0], "ATTR = \""+secret+"\\n\"\n")
+		if err := a.Reload(ctx); err != nil {
+			fmt.Fprintln(said, err)
+		}
+		n.runner.use(failing)
+		n.put("A", secret+"2")
+		n.block("decl")
+		look()
+		n.del("A")
+		m.Wipe()
+		look()
+		m.Cut()
+		look()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(said.String()) {
+			if strings.Contains(line, secret) {
+				t.Errorf("a value is told: %s", line)
+			}
+		}
+	})
+}
+
+func TestAnOutageDoesNotBringBackAnOlderAcceptedValue(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		for range 20 {
+			n.put("A", "old")
+		}
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		if err := n.agent.Off(t.Context(), api.OffRequest{Who: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		m.Wipe()
+		synctest.Wait()
+		n.put("A", "new") // at a lower revision than the last run used
+		synctest.Wait()
+		m.Cut()
+		if _, err := n.agent.On(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		n.wantSteps("node", "node")
+		if got := n.env("app"); got != "export V_A='new'\n" {
+			t.Errorf("%q: the last picture stays in force", got)
+		}
+	})
+}
+
+func TestANewWatchThatLagsIsNoRegression(t *testing.T) {
+	now := time.Now()
+	v := newView(store.Space{Prefix: "/p", Federation: "f"}, "r", now)
+	a := v.space.Value("", "A")
+	v.apply(store.Update{Kind: store.Reset, Rev: 10, KVs: []store.KV{{Key: a, Value: []byte("old"), Rev: 5}}}, []string{"A"}, now)
+	v.apply(store.Update{Kind: store.Change, Rev: 11, KVs: []store.KV{{Key: a, Value: []byte("new"), Rev: 11}}}, []string{"A"}, now)
+	// The Reset of a Watch that began before revision 11 and arrives after it.
+	v.apply(store.Update{Kind: store.Reset, Rev: 10, KVs: []store.KV{{Key: a, Value: []byte("old"), Rev: 5}}}, []string{"A", "B"}, now)
+	if e, _ := v.value("", "A"); e.Text != "new" {
+		t.Errorf("A is %q", e.Text)
+	}
+	v.apply(store.Update{Kind: store.Change, Rev: 11, KVs: []store.KV{{Key: a, Value: []byte("new"), Rev: 11}}}, []string{"A", "B"}, now)
+	if len(v.held) > 0 || v.rev != 11 {
+		t.Errorf("held %v at revision %d", v.held, v.rev)
+	}
 }

@@ -256,7 +256,7 @@ type picture struct{ a *Agent }
 
 func (p picture) Value(region, key string) (resolve.Entry, bool) { return p.a.view.value(region, key) }
 func (p picture) Proven(key string) bool                         { return p.a.view.proven(key) }
-func (p picture) Authoritative() bool                            { return p.a.view.auth }
+func (p picture) Replica() bool                                  { return !p.a.view.reset }
 func (p picture) Known(key string) bool                          { return p.a.view.knows(key) }
 func (p picture) Awaited(key string) bool                        { return p.a.awaited(key) }
 

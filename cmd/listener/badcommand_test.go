@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -21,8 +22,10 @@ var badCommands = []struct {
 	{name: "is not executable", settings: map[string]string{"provision.command": `["/etc/passwd"]`}, want: "is not executable"},
 	{name: "fails", script: "echo sorry >&2; exit 3", want: "exit code 3", tail: "sorry"},
 	{name: "hangs", settings: map[string]string{"provision.timeout": `"100ms"`}, script: "echo started; sleep 1000", want: "timed out", tail: "started"},
-	{name: "ignores TERM", settings: map[string]string{"provision.timeout": `"100ms"`, "provision.kill_after": `"100ms"`},
-		script: `trap "" TERM; while :; do sleep 1000; done`, want: "timed out"},
+	{
+		name: "ignores TERM", settings: map[string]string{"provision.timeout": `"100ms"`, "provision.kill_after": `"100ms"`},
+		script: `trap "" TERM; while :; do sleep 1000; done`, want: "timed out",
+	},
 	{name: "hangs in a daemon's child", settings: map[string]string{"provision.timeout": `"100ms"`}, script: "setsid sh -c 'sleep 1000 & sleep 1000' & sleep 1000", want: "timed out"},
 	{name: "is killed", script: "kill -9 $$", want: "SIGKILL"},
 	{name: "fails after much output", script: "head -c 20000000 /dev/zero | tr '\\0' 'x'; echo; echo the end; exit 4", want: "exit code 4", tail: "the end"},
@@ -35,9 +38,7 @@ func TestBadCommands(t *testing.T) {
 			t.Parallel()
 			s := newNode(t)
 			good := s.settings["provision.command"]
-			for name, value := range tc.settings {
-				s.settings[name] = value
-			}
+			maps.Copy(s.settings, tc.settings)
 			s.settings["retry.base"], s.settings["retry.max"] = `"200ms"`, `"200ms"`
 			if tc.script != "" {
 				s.command(tc.script)

@@ -108,7 +108,7 @@ var badManifests = []struct {
 	{"empty", "", 0o644, nil},
 	{"broken JSON", `{"id": "other", "requires": {`, 0o644, nil},
 	{"trailing text", manifestText("other", "", "K") + "}", 0o644, nil},
-	{"near field", manifestText("other", `"enviroment": {}`, "K"), 0o644, []string{"environment"}},
+	{"near field", manifestText("other", `"require": {}`, "K"), 0o644, []string{"requires"}},
 	{"wrong type", manifestText("other", `"priority": "high"`, "K"), 0o644, []string{"priority"}},
 	{"duplicate", manifestText("other", `"weight": 1, "weight": 2`, "K"), 0o644, []string{"weight"}},
 	{"other id", manifestText("another", "", "K"), 0o644, []string{"another"}},

@@ -58,6 +58,9 @@ func (g *guide) play(ctx context.Context, ended chan error) error {
 		return err
 	}
 	defer g.c.Close()
+	if _, err := g.until(ctx, "the store to be read", func(s status.Status) bool { return s.Store.State == "ok" }); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		title string
 		play  func(context.Context) error
