@@ -229,8 +229,8 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	a.fault("restart needed", err)
 	next := *cfg
 	next.StateDir, next.RunDir, next.Store, next.API = a.cfg.StateDir, a.cfg.RunDir, a.cfg.Store, a.cfg.API
-	next.Node, next.Host, next.Federation, next.Region = a.cfg.Node, a.cfg.Host, a.cfg.Federation, a.cfg.Region
-	a.cfg = &next
+	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
+	a.cfg, a.host = &next, next.Host
 	a.throttle.Use(throttleSettings(a.cfg))
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))

@@ -200,6 +200,32 @@ func TestOffHoldsEverythingAndOnForcesARun(t *testing.T) {
 	})
 }
 
+func TestReloadTakesTheHostAndSaysThatTheRegionNeedsARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", `{"id": "app", "requires": {"URL": "http://{HOST}/"}}`)
+		n.up()
+		n.wantSteps("node")
+		n.reloadConfig = func() (*config.Config, error) {
+			cfg := *n.cfg
+			cfg.Host, cfg.Region = "10.0.0.2", "eu"
+			return &cfg, nil
+		}
+		n.stop()
+		n.up()
+		if err := n.agent.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.wantSteps("node", "node")
+		if env := n.env("app"); !strings.Contains(env, "10.0.0.2") {
+			t.Errorf("the environment is %q", env)
+		}
+		n.wantConditions("restart needed")
+		if st := n.status(); st.Host != "10.0.0.2" || st.Region == "eu" {
+			t.Errorf("host %s, region %s", st.Host, st.Region)
+		}
+	})
+}
+
 func TestOffForOneLaneLeavesTheOtherOneOff(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
 		n.manifest("app", requires("app", "", "DB"))
