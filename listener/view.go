@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
+	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/store"
 )
@@ -209,8 +209,8 @@ func valueText(b []byte) (string, error) {
 	if i := bytes.IndexAny(b, "\n\x00"); i >= 0 {
 		return "", fmt.Errorf("the value has a newline or NUL at byte %d", i)
 	}
-	if !utf8.Valid(b) {
-		return "", errors.New("the value is not UTF-8")
+	if !render.Text(string(b)) {
+		return "", errors.New("the value is not UTF-8 text, or holds a byte order mark or a noncharacter")
 	}
 	return string(b), nil
 }
