@@ -209,7 +209,7 @@ func (a *Agent) apply(id string, c candidate) {
 	if r := a.table.rows[id]; r != nil {
 		r.refile = false
 	}
-	st.Applied, st.Good, st.Files = c.Inputs, c.Good, files
+	st.Applied, st.Good, st.Files = c.Inputs, a.view.ofThisStore(c.Good), files
 	st.AppliedAt, st.Dirty = time.Now(), false
 	a.table.stale[id] = true // its last good values are others now
 }

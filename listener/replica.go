@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -130,6 +131,41 @@ func (a *Agent) rememberUsed() {
 		v.add(used)
 	} else {
 		v.used = used
+	}
+}
+
+// ofThisStore is good without revisions that the store has not come to: they
+// are of a history that it lost, and would make its state look older than it
+// is, again and again, long after somebody accepted it.
+func (v *view) ofThisStore(good *resolve.Good) *resolve.Good {
+	known := good
+	for id, a := range good.Uses {
+		if !v.reset || a.Rev <= v.rev {
+			continue
+		}
+		if known == good { // what was recorded is not changed, it may be in use
+			known = &resolve.Good{Vars: good.Vars, Uses: maps.Clone(good.Uses)}
+		}
+		a.Rev = 0
+		known.Uses[id] = a
+	}
+	return known
+}
+
+// forgetLostRevisions does that for what every service last used.
+func (a *Agent) forgetLostRevisions() {
+	changed := false
+	for id, st := range a.st.Services {
+		if st.Good == nil {
+			continue
+		}
+		if good := a.view.ofThisStore(st.Good); good != st.Good {
+			a.st.edit(id).Good = good
+			changed = true
+		}
+	}
+	if changed {
+		a.save()
 	}
 }
 

@@ -647,3 +647,31 @@ func TestReloadKeepsTheOldSettingsWhenTheNewOnesAreBad(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAcceptedRegressionIsNoneAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		n.put("A", "1")
+		n.up()
+		n.wantSteps("node")
+		n.runner.command = failing
+		n.put("A", "2") // decl has it, app is in between
+		n.wantSteps("node", "node")
+		m.Wipe()
+		synctest.Wait()
+		if _, err := n.agent.Accept(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		n.runner.command = nil
+		time.Sleep(time.Hour)
+		steps := len(n.steps())
+		n.stop()
+		n.up()
+		time.Sleep(time.Hour)
+		if more := n.steps()[steps:]; len(more) > 0 {
+			t.Errorf("after the restart: %v", more)
+		}
+		n.wantConditions("missing A", "missing A")
+	})
+}

@@ -115,6 +115,7 @@ func (a *Agent) onUpdate(t tagged) {
 			a.emit("store reset", "store is read")
 		}
 		a.booted = true
+		a.forgetLostRevisions()
 	}
 	if all {
 		a.table.staleAll()

@@ -26,9 +26,21 @@ func TestDocs(t *testing.T) {
 	}
 	row := regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (\\*maybe\\*)?")
 	for _, v := range []any{
-		status.Status{}, status.Off{}, status.Store{}, status.Pending{}, status.Failure{}, status.Condition{},
-		status.Service{}, status.Run{}, status.Step{}, status.Explain{}, status.Gate{}, status.DueService{},
-		status.Resolved{}, status.ResolvedKey{}, status.Event{},
+		status.Status{},
+		status.Off{},
+		status.Store{},
+		status.Pending{},
+		status.Failure{},
+		status.Condition{},
+		status.Service{},
+		status.Run{},
+		status.Step{},
+		status.Explain{},
+		status.Gate{},
+		status.DueService{},
+		status.Resolved{},
+		status.ResolvedKey{},
+		status.Event{},
 	} {
 		typ := reflect.TypeOf(v)
 		var want, got []string

@@ -97,3 +97,79 @@ func TestDocsHaveAll(t *testing.T) {
 	}
 	walk((&app{}).root())
 }
+
+// The functions that ARCHITECTURE.md places in files are there.
+func TestArchitecture(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, m := range regexp.MustCompile("`([a-z_/]+\\.go)`(?:: ((?:`\\w+`(?:, )?)+))?").FindAllStringSubmatch(string(data), -1) {
+		source, err := os.ReadFile(filepath.Join("../..", m[1]))
+		if err != nil {
+			if strings.Contains(m[1], "/") {
+				t.Errorf("ARCHITECTURE.md: %v", err)
+			}
+			continue
+		}
+		for _, name := range regexp.MustCompile(`\w+`).FindAllString(m[2], -1) {
+			found++
+			if !regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + name + `\(`).Match(source) {
+				t.Errorf("ARCHITECTURE.md: %s has no func %s", m[1], name)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("found only %d functions", found)
+	}
+}
+
+// Links within the repository lead somewhere.
+func TestDocsLinks(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := filepath.Glob("../../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(pages, roots...) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(data), -1) {
+			file, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			target := path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(path), file)
+			}
+			text, err := os.ReadFile(target)
+			if err != nil && anchor == "" {
+				_, err = os.Stat(target)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+			} else if anchor != "" && !anchors(string(text))[anchor] {
+				t.Errorf("%s: %s has no heading #%s", path, target, anchor)
+			}
+		}
+	}
+}
+
+// anchors are the names that GitHub gives to headings.
+func anchors(page string) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		out[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return out
+}
