@@ -6,7 +6,10 @@ import (
 	"time"
 
 	"github.com/listener-agent/listener/store"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
 
@@ -40,9 +43,25 @@ func (s *Store) call(ctx context.Context, doing doing, fn func(context.Context, 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case ours.Err() != nil && !c.heardSince(began):
+		err = c.why(err)
 		s.retire(c)
 	}
 	return s.explain(doing, err)
+}
+
+// why is what keeps c from being connected, or err: the client forgets it.
+func (c *conn) why(err error) error {
+	cc := c.ActiveConnection()
+	if cc.GetState() != connectivity.TransientFailure {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Ctx(), connectTimeout)
+	defer cancel()
+	_, failed := pb.NewKVClient(cc).Txn(ctx, &pb.TxnRequest{}, grpc.WaitForReady(false))
+	if status.Code(failed) != codes.Unavailable {
+		return err
+	}
+	return failed
 }
 
 // loggedIn makes one request with a token, with a new one if that is refused.

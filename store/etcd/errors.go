@@ -103,8 +103,12 @@ func (s *Store) grant(d doing) string {
 	return fmt.Sprintf("%s lacks a grant: etcdctl role grant-permission ROLE %s%s %s", who, prefix, d.verb, d.key)
 }
 
-// cause is why the server ended a watch.
+// cause is why the server ended a watch. Some versions give the text alone,
+// some a whole gRPC error.
 func cause(reason string) error {
+	if _, desc, ok := strings.Cut(reason, " desc = "); ok {
+		reason = desc
+	}
 	if reason == "" {
 		reason = "the server ended a watch"
 	}

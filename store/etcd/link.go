@@ -165,12 +165,14 @@ func (l *link) tick(now time.Time) {
 	if len(l.watches) == 0 {
 		return
 	}
-	if l.cur == nil {
-		l.open(now)
-	} else {
+	if l.cur != nil {
 		l.cur.createNext()
 		l.askForLife(now)
+	}
+	if l.cur != nil {
 		l.check(now)
+	} else {
+		l.open(now)
 	}
 	for w := range l.watches {
 		l.attend(w, now)
@@ -322,7 +324,7 @@ func (l *link) askForLife(now time.Time) {
 // cluster has to agree on, not one that a proxy answers from its cache.
 func (l *link) check(now time.Time) {
 	s := l.cur
-	if s == nil || s.checking {
+	if s.checking {
 		return
 	}
 	if s.checkAt.IsZero() {

@@ -1,6 +1,7 @@
 package etcd_test
 
 import (
+	"os/exec"
 	"testing"
 
 	"github.com/listener-agent/listener/store"
@@ -16,22 +17,36 @@ func open(t *testing.T, o etcd.Options) *etcd.Store {
 	return s
 }
 
-func harness(t *testing.T) *storetest.Harness {
-	s := newServer(t)
+func at(endpoints ...string) etcd.Options { return etcd.Options{Endpoints: endpoints} }
+
+func harness(t *testing.T, s *server) *storetest.Harness {
 	p := newProxy(t, s.client)
-	operator := bare(t, s.url())
-	o := etcd.Options{Endpoints: []string{p.url()}}
+	operator := s.bare(t)
 	h := &storetest.Harness{
-		Store: open(t, o), Other: open(t, etcd.Options{Endpoints: []string{s.url()}}),
+		Store: open(t, at(p.url())), Other: open(t, at(s.url())),
 		Cut: p.Cut, Heal: p.Heal,
 		Restart: s.restart, Wipe: s.wipe, Snapshot: s.snapshot,
 		Compact: func(t *testing.T) { compact(t, operator) },
+		Wait:    limit,
 	}
 	h.Reopen = func(t *testing.T) store.Store {
 		must(t, h.Store.Close())
-		return open(t, o)
+		return open(t, at(p.url()))
 	}
 	return h
 }
 
-func TestContract(t *testing.T) { storetest.Run(t, harness) }
+func TestContract(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newServer(t)) })
+}
+
+// The oldest one that is supported, as Debian has it.
+func TestContractOldest(t *testing.T) {
+	t.Parallel()
+	bin, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Skip("there is no etcd here (Debian: etcd-server)")
+	}
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, startServer(t, bin, nil)) })
+}
