@@ -50,6 +50,21 @@ func (s *Store) dial() (*conn, error) {
 	}
 	n := s.turn % len(s.opts.Endpoints)
 	s.turn++
+	options := []grpc.DialOption{
+		// The client's default has a connection to each member. One is enough
+		// for an agent, and a revision read there is never behind what its
+		// watches told.
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 1, MaxDelay: maxBackoff / 2},
+			MinConnectTimeout: connectTimeout,
+		}),
+		grpc.WithPerRPCCredentials(s.login),
+	}
+	if s.opts.ServerName != "" {
+		options = append(options, grpc.WithAuthority(s.opts.ServerName)) // else it is the endpoint's
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Context:              s.ctx,
 		Endpoints:            slices.Concat(s.opts.Endpoints[n:], s.opts.Endpoints[:n]),
@@ -58,18 +73,7 @@ func (s *Store) dial() (*conn, error) {
 		DialKeepAliveTimeout: pingTimeout,
 		Logger:               zap.NewNop(),
 		MaxUnaryRetries:      1, // see Store.call
-		DialOptions: []grpc.DialOption{
-			// The client's default has a connection to each member. One is
-			// enough for an agent, and a revision read there is never behind
-			// what its watches told.
-			grpc.WithDisableServiceConfig(),
-			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`),
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 1, MaxDelay: maxBackoff / 2},
-				MinConnectTimeout: connectTimeout,
-			}),
-			grpc.WithPerRPCCredentials(s.login),
-		},
+		DialOptions:          options,
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +128,7 @@ func (o Options) tls() (*tls.Config, error) {
 	if !strings.HasPrefix(o.Endpoints[0], "https:") {
 		return nil, nil
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
