@@ -73,7 +73,7 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 	case a.booted && v.known:
 		add(status.Condition{
 			Name: "replica serves", Severity: warning,
-			Text: fmt.Sprintf("store %s does not answer; values saved %s ago serve", a.cfg.Store.String(), age(v.replicaAt)),
+			Text: fmt.Sprintf("store %s does not answer; values saved %s ago serve: %s", a.cfg.Store.String(), age(v.replicaAt), errText(v.err)),
 			Hint: "the agent goes on trying",
 		})
 	case a.booted:
@@ -81,6 +81,12 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 			Name: "store unreachable", Severity: grave,
 			Text: fmt.Sprintf("store %s did not answer yet and there is no replica: %s", a.cfg.Store.String(), errText(v.err)),
 			Hint: "check [store] in the settings and that the store is up",
+		})
+	case v.err != nil:
+		add(status.Condition{
+			Name: "store unreachable", Severity: warning,
+			Text: fmt.Sprintf("store %s: %s; waiting for it before the first run", a.cfg.Store.String(), errText(v.err)),
+			Hint: "the agent goes on trying; after boot_wait it goes on without it",
 		})
 	}
 	if len(v.held) > 0 {
