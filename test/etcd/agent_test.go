@@ -44,7 +44,7 @@ func newAgent(t *testing.T, storeSettings string, args ...string) *agent {
 	t.Helper()
 	bin, err := binary()
 	must(t, err)
-	dir, err := os.MkdirTemp("", "le") // short: a socket's path must fit
+	dir, err := os.MkdirTemp("", "le") //nolint:usetesting // short: a socket's path must fit
 	must(t, err)
 	a := &agent{t: t, dir: dir, bin: bin, args: args}
 	t.Cleanup(func() {
@@ -214,7 +214,7 @@ func TestAgent(t *testing.T) {
 		}
 	}
 	s.kill()
-	a.condition("store unreachable", "connection error")
+	a.condition("store unreachable", "etcd", "unavailable")
 	unchanged("while the store is away")
 	s.start(t)
 	a.synced()

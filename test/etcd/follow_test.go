@@ -64,7 +64,7 @@ func (f *follower) apply(u store.Update) {
 	}
 }
 
-// has waits until these are all the values: key=value key=value…
+// has waits until these are all the values, as key=value key=value.
 func (f *follower) has(text string) time.Duration {
 	f.t.Helper()
 	want := map[string]string{}
