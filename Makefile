@@ -30,6 +30,7 @@ build: ## bin/listener, one static binary
 .PHONY: lint
 lint: ## golangci-lint, gofumpt included (built on first use, which takes some minutes)
 	$(GOLANGCI) run
+	@for m in test/*/; do (cd $$m && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
 
 .PHONY: fmt
 fmt: ## format with gofumpt

@@ -13,6 +13,7 @@ import (
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/etcd"
 	"github.com/listener-agent/listener/store/local"
 )
 
@@ -31,11 +32,28 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 		}
 		l, err := local.Open(local.Options{Path: path})
 		return nilStore(l), "", err
+	case "etcd":
+		e, err := etcd.Open(etcdOptions(cfg.Store.Etcd))
+		if errors.Is(err, store.ErrInvalid) {
+			return nil, "", &config.Error{Name: "store.etcd", Text: err.Error()}
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		return e, "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
-			Hint: "write local",
+			Hint: "write local or etcd",
 		}
+	}
+}
+
+func etcdOptions(c config.Etcd) etcd.Options {
+	return etcd.Options{
+		Endpoints: c.EndpointURLs(), ServerName: c.ServerName,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Username: c.Username, PasswordFile: c.PasswordFile,
 	}
 }
 
