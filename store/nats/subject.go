@@ -1,0 +1,64 @@
+package nats
+
+import (
+	"strings"
+
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/internal/feed"
+)
+
+// names are the subjects of one bucket. A key's parts are tokens of its
+// subject. Tokens that begin with "=" and are no escape, which no key has, are
+// the store's own:
+//
+//	=meta      what made the bucket
+//	=s.ID      the session ID
+//	=guard     carries conditions on keys that a commit does not write
+type names struct {
+	stream  string
+	prefix  string // of subjects, with the final dot
+	meta    string
+	guard   string
+	session string // with the final dot
+}
+
+func namesOf(bucket string) names {
+	p := "$KV." + bucket + "."
+	return names{stream: "KV_" + bucket, prefix: p, meta: p + "=meta", guard: p + "=guard", session: p + "=s."}
+}
+
+// all is every subject of the bucket.
+func (n names) all() string { return n.prefix + ">" }
+
+// subject returns where a key is.
+func (n names) subject(key string) string {
+	return n.prefix + strings.ReplaceAll(key[1:], "/", ".")
+}
+
+// key is the inverse of subject. Not ok: the store's own, or what somebody
+// else put into the bucket and is no key of ours.
+func (n names) key(subject string) (key string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, n.prefix)
+	if !ok || strings.Contains(rest, "/") {
+		return "", false
+	}
+	key = "/" + strings.ReplaceAll(rest, ".", "/")
+	return key, store.CheckKey(key) == nil
+}
+
+// filter is the subject that matches exactly what is under a prefix.
+func (n names) filter(prefix string) string {
+	if strings.HasSuffix(prefix, "/") {
+		return n.prefix + strings.ReplaceAll(prefix[1:], "/", ".") + ">"
+	}
+	return n.subject(prefix)
+}
+
+// filters are those of several prefixes; no two overlap.
+func (n names) filters(p feed.Prefixes) []string {
+	all := make([]string, 0, len(p.Sorted()))
+	for _, prefix := range p.Sorted() {
+		all = append(all, n.filter(prefix))
+	}
+	return all
+}
