@@ -38,6 +38,9 @@ var (
 // was read. It stays inside the package.
 var errRace = errors.New("written at the same time")
 
+// errUnsure: nobody knows whether a write was done.
+var errUnsure = errors.New("a write was not acknowledged, it may have been done")
+
 // known says whether an error needs no wrapping.
 func known(err error) bool {
 	for _, e := range []error{

@@ -190,7 +190,7 @@ func (s *Store) up(ctx context.Context) (*link, error) {
 			return nil, store.ErrClosed
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case l != nil:
+		case l != nil && !l.nc.IsClosed():
 			return l, nil
 		case refused(err):
 			return nil, err
@@ -209,14 +209,24 @@ func (s *Store) up(ctx context.Context) (*link, error) {
 }
 
 // do runs an operation on the link, and says of its errors what the port says.
+// It runs it again on the next link when this one broke before anything was
+// written.
 func (s *Store) do(ctx context.Context, op func(context.Context, *link) error) error {
-	l, err := s.up(ctx)
-	if err != nil {
-		return err
-	}
 	limited, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	err = op(limited, l)
+	for {
+		l, err := s.up(ctx)
+		if err != nil {
+			return err
+		}
+		err = op(limited, l)
+		if err == nil || known(err) || errors.Is(err, errUnsure) || !l.nc.IsClosed() || limited.Err() != nil {
+			return s.portError(ctx, err)
+		}
+	}
+}
+
+func (s *Store) portError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		s.hub.suspect(err)

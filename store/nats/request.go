@@ -43,6 +43,9 @@ func (l *link) publish(ctx context.Context, m *nats.Msg) (seq uint64, err error)
 			Hint: fmt.Sprintf("its max_payload is %d; the default, 1 MB, is enough for every value", l.nc.MaxPayload()),
 		}
 	}
+	if err != nil && !known(err) {
+		return 0, fmt.Errorf("%w: %w", errUnsure, err)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -2,7 +2,8 @@
 package nats_test
 
 import (
-	"strings"
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -22,24 +23,61 @@ func openStore(t testing.TB, o nats.Options) *nats.Store {
 	return s
 }
 
+// answers waits until the stores do.
+func answers(t testing.TB, all ...store.Store) {
+	t.Helper()
+	for _, s := range all {
+		eventually(t, "the store answers", func() error {
+			_, err := s.Get(t.Context(), "/t/none")
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+// eventually waits until do succeeds, trying again and again.
+func eventually(t testing.TB, what string, do func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within a minute: %s: %v", what, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 func harness(t *testing.T) *storetest.Harness {
-	s := startServer(t, nil)
-	p := startProxy(t, strings.TrimPrefix(s.url(), "nats://"))
+	s := startServer(t, "")
+	p := startProxy(t, s.addr())
 	h := &storetest.Harness{
 		Store: openStore(t, options(p.url())),
 		Other: openStore(t, options(s.url())),
 		TTL:   2 * time.Second,
 	}
+	answers(t, h.Store, h.Other)
 	h.Reopen = func(t *testing.T) store.Store {
 		must(t, h.Store.Close())
 		return openStore(t, options(p.url()))
 	}
 	h.Cut = func(*testing.T) { p.set(cut) }
 	h.Heal = func(*testing.T) { p.set(open) }
-	h.Restart = func(t *testing.T) { s.restart(t) }
+	h.Restart = func(t *testing.T) {
+		s.kill()
+		s.start(t)
+	}
 	h.Wipe = func(t *testing.T) { s.wipe(t) }
 	h.Snapshot = func(t *testing.T) func(*testing.T) {
 		setBack := s.snapshot(t)
+		answers(t, h.Store, h.Other)
 		return func(t *testing.T) { setBack(t) }
 	}
 	return h
