@@ -47,17 +47,10 @@ func (a *Agent) Once(ctx context.Context) (OnceResult, error) {
 	return r, err
 }
 
-// flush hands what may wait to the goroutine of slow writes.
-func (a *Agent) flush() {
-	if do := a.svcs.takeUnsaved(); do != nil {
-		a.slow.also("manifests copy", do)
-	}
-}
-
 // shutdown writes down what a next start would otherwise learn later. A step
 // in progress is left alone.
 func (a *Agent) shutdown() {
-	a.flush()
+	a.saveManifests()
 	if !a.view.reset {
 		return
 	}

@@ -49,7 +49,7 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	a.save()
 	a.fault("last_provision", a.throttle.Add(now, kind))
 	a.exec = ex
-	a.pend = pending{}
+	a.pend, a.meanwhile = pending{}, pending{}
 	a.runsTotal++
 	a.wg.Go(func() { a.execute(a.runCtx, ex) })
 	run := &ex.rs.Run
@@ -149,7 +149,7 @@ func (a *Agent) planNode(w *work) stepPlan {
 // prepare renders everything that the run writes or hands to its commands.
 func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
 	for _, id := range slices.Sorted(maps.Keys(inRun)) {
-		if !a.table.due(id) && a.unchanged(id) {
+		if !a.table.due(id) && !a.table.rows[id].refile && a.unchanged(id) {
 			continue
 		}
 		files, err := a.envFiles(id, inRun[id].Good.Vars)
@@ -163,8 +163,11 @@ func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
 		for _, id := range p.ids {
 			c := inRun[id]
 			doc.Services = append(doc.Services, a.nodeService(id, c, p.Step == nodeStep))
-			for pid, ans := range c.Good.Uses {
-				doc.Datastores[keyOf(pid)] = ans.Text
+			for _, pid := range slices.Sorted(maps.Keys(c.Good.Uses)) {
+				key, text := keyOf(pid), c.Good.Uses[pid].Text
+				if _, had := doc.Datastores[key]; !had || pid == key { // {KEY} before {KEY[]} and {service/KEY}
+					doc.Datastores[key] = text
+				}
 			}
 		}
 	}

@@ -24,12 +24,16 @@ func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
 }
 
 func (a *Agent) status() status.Status {
+	if a.booted {
+		a.table.resolve() // what came since the loop looked last
+	}
 	now := a.now()
+	w := a.due(now)
 	s := status.Status{
 		Node: a.node, Region: a.region, Federation: a.space.Federation, Host: a.host,
 		Version: a.opt.Version, PID: os.Getpid(), Started: a.started,
 		On: !a.off.is, Store: a.storeStatus(), LastRun: cloneRun(a.lastRun), RunsTotal: a.runsTotal,
-		Failures: a.failures(now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
+		Failures: a.failures(w, now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
 	}
 	if a.off.is {
 		off := a.off.Off
@@ -38,11 +42,10 @@ func (a *Agent) status() status.Status {
 	if rs := a.st.Run; rs != nil {
 		s.Running = cloneRun(&rs.Run)
 	}
-	w := a.due(now)
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
+	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
@@ -65,6 +68,9 @@ func (a *Agent) storeStatus() status.Store {
 		s.State, s.Error = "unreachable", errText(v.err)
 	case !a.booted:
 		s.State = "waiting"
+		if v.err != nil {
+			s.Error = errText(v.err)
+		}
 	case v.known:
 		s.State, s.ReplicaAge = "replica", age(v.replicaAt)
 	default:
@@ -87,10 +93,11 @@ func (a *Agent) moreAfter() bool {
 	}
 	for _, id := range a.table.ids {
 		r := a.table.rows[id]
-		if r.res.State != resolve.Ready || a.table.applied(r, a.st.service(id)) {
+		if r.res.State != resolve.Ready {
 			continue
 		}
-		if d, ok := planned[id]; !ok || d != r.digest {
+		// What the run is about to apply counts, not what was applied before.
+		if d, ok := planned[id]; ok && d != r.digest || !ok && !a.table.applied(r, a.st.service(id)) {
 			return true
 		}
 	}
@@ -98,8 +105,15 @@ func (a *Agent) moreAfter() bool {
 }
 
 func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
+	since := a.pend.since
+	if a.exec != nil {
+		since = a.meanwhile.since
+		if since.IsZero() { // only forced
+			since = a.exec.rs.Run.Started
+		}
+	}
 	p := &status.Pending{
-		Since: a.pend.since, Kind: string(a.kind(w)), Reasons: a.reasons(w), Services: []string{}, Keys: []string{},
+		Since: since, Kind: string(a.kind(w)), Reasons: a.reasons(w), Services: []string{}, Keys: []string{},
 	}
 	for _, d := range a.dueServices(w) {
 		p.Services = append(p.Services, d.ID)
@@ -123,11 +137,16 @@ func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
 	return p
 }
 
-func (a *Agent) failures(now throttle.Now) []status.Failure {
+// retried reports whether the step that failed is due again.
+func (a *Agent) retried(w *work, step string) bool {
+	return step == nodeStep && w.node || slices.Contains(w.own, step)
+}
+
+func (a *Agent) failures(w *work, now throttle.Now) []status.Failure {
 	out := []status.Failure{}
 	for step, f := range a.st.Failures {
 		s := status.Failure{Step: stepName(step), Run: f.Run, Count: f.Count, At: f.At, Text: f.Text, LastTail: f.Tail}
-		if f.Boot == now.Boot {
+		if a.retried(w, step) && f.Boot == now.Boot {
 			s.NextTry = time.Now().Add(max(0, f.Next-now.Up))
 		}
 		out = append(out, s)

@@ -115,6 +115,7 @@ func (a *Agent) onUpdate(t tagged) {
 			a.emit("store reset", "store is read")
 		}
 		a.booted = true
+		a.forgetLostRevisions()
 	}
 	if all {
 		a.table.staleAll()
@@ -169,7 +170,7 @@ func (a *Agent) saveReplica() {
 
 func errText(err error) string {
 	if err == nil {
-		return "no reason given"
+		return "no answer"
 	}
 	return err.Error()
 }

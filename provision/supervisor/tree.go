@@ -154,11 +154,11 @@ func hasEnv(p Proc, mark []byte) (has, blank bool) {
 		return bytes.HasSuffix(env, mark[:len(mark)-1]), false
 	}
 	const kthreadd = 2
-	if err != nil && err != syscall.ESRCH || p.PID == kthreadd || p.parent == kthreadd || p.parent == 0 {
+	if err != nil && !errors.Is(err, syscall.ESRCH) || p.PID == kthreadd || p.parent == kthreadd || p.parent == 0 {
 		return false, false
 	}
 	args, err := readFile(dir + "/cmdline")
-	return false, (err == nil || err == syscall.ESRCH) && len(args) == 0
+	return false, (err == nil || errors.Is(err, syscall.ESRCH)) && len(args) == 0
 }
 
 // End ends the tree: TERM to all, KILL to what is left after killAfter. It
