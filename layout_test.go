@@ -37,6 +37,7 @@ var imports = map[string][]string{
 	"store":               {},
 	"store/internal/feed": {"store"},
 	"store/local":         {"store", "store/internal/feed", "internal/atomicfile"},
+	"store/nats":          {"store", "store/internal/feed"},
 	"store/storetest":     {"store", "store/internal/feed"},
 
 	"api":                  shared,

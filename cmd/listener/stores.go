@@ -14,6 +14,7 @@ import (
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/local"
+	"github.com/listener-agent/listener/store/nats"
 )
 
 // openStore opens the store of the settings. This is the only place that
@@ -31,11 +32,21 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 		}
 		l, err := local.Open(local.Options{Path: path})
 		return nilStore(l), "", err
+	case "nats":
+		return nats.Open(natsOptions(cfg.Store.NATS)), "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
-			Hint: "write local",
+			Hint: "write local or nats",
 		}
+	}
+}
+
+func natsOptions(c config.NATS) nats.Options {
+	return nats.Options{
+		Servers: c.ServerURLs(), Bucket: c.Bucket, Replicas: c.Replicas,
+		CredsFile: c.CredsFile, NKeyFile: c.NkeyFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 	}
 }
 

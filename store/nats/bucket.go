@@ -113,7 +113,7 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 		}
 	}
 	l.setBucket(info)
-	s.advise(&info.Config)
+	s.setWarning(s.advise(&info.Config))
 	if info.State.Msgs == 0 || info.State.FirstSeq > 1 {
 		return l.mark(ctx)
 	}
@@ -137,17 +137,19 @@ func (l *link) known() bucket {
 	return l.bucket
 }
 
-// advise warns of settings that can lose what was acknowledged.
-func (s *Store) advise(c *jetstream.StreamConfig) {
+// advise returns what the settings of the bucket can lose although it was
+// acknowledged; "" is nothing.
+func (s *Store) advise(c *jetstream.StreamConfig) string {
 	switch {
 	case c.Storage == jetstream.MemoryStorage:
-		s.warn("the bucket " + s.opts.Bucket + " is kept in memory: a restart of the servers empties it")
+		return "the bucket " + s.opts.Bucket + " is kept in memory: a restart of the servers empties it"
 	case c.PersistMode == jetstream.AsyncPersistMode:
-		s.warn("the bucket " + s.opts.Bucket + " has persist_mode async: the server acknowledges writes before they are in its file")
+		return "the bucket " + s.opts.Bucket + " has persist_mode async: the server acknowledges writes before they are in its file"
 	case c.Replicas < 3:
-		s.warn("the NATS server acknowledges writes before they are on disk, unless its configuration has jetstream { sync_interval: always }, " +
-			"which a client cannot see: without it a power loss can take the last two minutes; with at least 3 replicas it takes all of them at once")
+		return "a power loss can take what NATS acknowledged in the last two minutes, unless its configuration has " +
+			"jetstream { sync_interval: always }, which a client cannot see; or keep the bucket " + s.opts.Bucket + " on three servers"
 	}
+	return ""
 }
 
 func (l *link) info(ctx context.Context) (*streamInfo, error) {

@@ -35,9 +35,6 @@ type Options struct {
 	CAFile, CertFile, KeyFile string
 	// Name is what the server's list of connections shows. Default "listener".
 	Name string
-	// Warn is told, once each, what an operator should know although the
-	// store works. It must not block. Default: nobody is told.
-	Warn func(text string)
 
 	// PingEvery is how often the server is asked for a sign of life; a dead
 	// link is noticed after at most three times that. Default 3 s.
@@ -76,7 +73,7 @@ type Store struct {
 	link    *link      // nil while there is none
 	err     error      // why; nil before the first attempt has failed
 	changed chan struct{}
-	warned  map[string]struct{}
+	warning string
 
 	hub hub
 }
@@ -103,7 +100,7 @@ func Open(o Options) *Store {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{
 		opts: o, names: namesOf(o.Bucket), ctx: ctx, cancel: cancel,
-		changed: make(chan struct{}), warned: make(map[string]struct{}),
+		changed: make(chan struct{}),
 	}
 	s.hub.init(s)
 	s.tasks.Go(s.run)
@@ -242,13 +239,18 @@ func (s *Store) portError(ctx context.Context, err error) error {
 	}
 }
 
-// warn tells the operator something, once.
-func (s *Store) warn(text string) {
+// Warnings is what an operator should know although the store works.
+func (s *Store) Warnings() []string {
 	s.mu.Lock()
-	_, said := s.warned[text]
-	s.warned[text] = struct{}{}
-	s.mu.Unlock()
-	if !said && s.opts.Warn != nil {
-		s.opts.Warn(text)
+	defer s.mu.Unlock()
+	if s.warning == "" {
+		return nil
 	}
+	return []string{s.warning}
+}
+
+func (s *Store) setWarning(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warning = text
 }
