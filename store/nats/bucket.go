@@ -97,7 +97,7 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == codeStreamNotFound {
 		info, err = l.create(ctx, s.config())
 	}
-	if errors.Is(err, nats.ErrNoResponders) {
+	if noJetStream(err) {
 		return &Error{
 			Err:  fmt.Errorf("%w: JetStream does not answer at %s", ErrServer, l.nc.ConnectedAddr()),
 			Hint: "enable jetstream on the server and for this account; in a cluster, wait for its leader",
@@ -118,6 +118,12 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 		return l.mark(ctx)
 	}
 	return nil
+}
+
+// noJetStream says whether nothing that could hold a bucket is there.
+func noJetStream(err error) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return errors.Is(err, nats.ErrNoResponders) || ok && (e.ErrCode == codeNotForAccount || e.ErrCode == codeNotEnabled)
 }
 
 func (l *link) setBucket(info *streamInfo) bucket {

@@ -109,6 +109,10 @@ func (c *consumer) received(m *nats.Msg, receive receiver) {
 
 // control answers flow control and takes heartbeats.
 func (c *consumer) control(m *nats.Msg, receive receiver) {
+	if s := m.Header.Get(headerStatus); s != "100" {
+		receive(c, nil, 0, fmt.Errorf("the server ended the watch: %s %s", s, m.Header.Get("Description")))
+		return
+	}
 	if m.Reply != "" {
 		_ = m.Respond(nil) // a link that broke is noticed elsewhere
 		return

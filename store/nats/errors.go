@@ -117,6 +117,8 @@ func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description,
 // The codes that something is made of here.
 const (
 	codeStreamNotFound   = 10059
+	codeNotForAccount    = 10039 // no JetStream
+	codeNotEnabled       = 10076 // on the whole server
 	codeWrongSequence    = 10071
 	codeWrongSequence2   = 10164 // the same, in a batch or a cluster
 	codeStoreFailed      = 10077

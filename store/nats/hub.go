@@ -233,11 +233,11 @@ func (h *hub) feedNew(l *link) error {
 		return nil
 	}
 	if !covered {
-		if err := h.consume(ctx, l, feed.NewPrefixes(wanted)); err != nil {
+		if err := h.consume(ctx, l, widen(wanted, maxFilters)); err != nil {
 			return err
 		}
 	}
-	entries, upTo, err := h.read(ctx, l, feed.NewPrefixes(read), least)
+	entries, upTo, err := h.read(ctx, l, widen(read, maxFilters), least)
 	if err != nil {
 		return err
 	}

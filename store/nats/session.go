@@ -270,10 +270,7 @@ func (x *session) read(ctx context.Context, l *link) (r record, bound []message,
 	if len(r.keys) == 0 {
 		return r, nil, nil
 	}
-	filters := make([]string, 0, len(r.keys))
-	for k := range r.keys {
-		filters = append(filters, x.store.names.subject(k))
-	}
+	filters := x.store.names.filters(widen(slices.Collect(maps.Keys(r.keys)), maxFilters))
 	if found, _, err = l.present(ctx, filters); err != nil {
 		return r, nil, err
 	}

@@ -62,3 +62,34 @@ func (n names) filters(p feed.Prefixes) []string {
 	}
 	return all
 }
+
+// maxFilters is how many filters a consumer or a read may have. The server
+// compares each with each: 6,000 take it nine seconds, for one client.
+const maxFilters = 128
+
+// widen returns prefixes that cover all of these, at most a number of them:
+// where many lie in one folder, the folder takes their place. The watches
+// themselves leave out what they did not ask for.
+func widen(prefixes []string, most int) feed.Prefixes {
+	p := feed.NewPrefixes(prefixes)
+	for len(p.Sorted()) > most {
+		folders := make(map[string]int)
+		for _, s := range p.Sorted() {
+			folders[folder(s)]++
+		}
+		largest := ""
+		for f, n := range folders {
+			if largest == "" || n > folders[largest] || n == folders[largest] && (len(f) > len(largest) || len(f) == len(largest) && f < largest) {
+				largest = f
+			}
+		}
+		p = feed.NewPrefixes(append(p.Sorted(), largest))
+	}
+	return p
+}
+
+// folder is the subtree that a prefix lies in, "/" for those at the top.
+func folder(prefix string) string {
+	s := strings.TrimSuffix(prefix, "/")
+	return s[:strings.LastIndexByte(s, '/')+1]
+}

@@ -197,6 +197,7 @@ func (n *node) saysNot(name string) {
 // The whole agent: a change makes a run, an outage makes none, a bucket that
 // was made again is held until somebody accepts it.
 func TestAgent(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "")
 	n := newNode(t, s.url(), "")
 	n.start()
@@ -235,6 +236,7 @@ func TestAgent(t *testing.T) {
 // An agent starts with a credential that the server does not know, says so,
 // and works as soon as it is right.
 func TestAgentWrongCredentials(t *testing.T) {
+	t.Parallel()
 	good, bad := newUser(t), newUser(t)
 	s := startServer(t, `authorization { users = [ { nkey: `+good.public+` } ] }`)
 	seed := filepath.Join(t.TempDir(), "seed")

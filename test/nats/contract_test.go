@@ -83,4 +83,7 @@ func harness(t *testing.T) *storetest.Harness {
 	return h
 }
 
-func TestContract(t *testing.T) { storetest.Run(t, harness) }
+func TestContract(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, harness)
+}
