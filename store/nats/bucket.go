@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/listener-agent/listener/store"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -114,10 +113,7 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	}
 	l.setBucket(info)
 	s.setWarning(s.advise(&info.Config))
-	if info.State.Msgs == 0 || info.State.FirstSeq > 1 {
-		return l.mark(ctx)
-	}
-	return nil
+	return l.mark(ctx)
 }
 
 // noJetStream says whether nothing that could hold a bucket is there.
@@ -171,7 +167,7 @@ func (l *link) create(ctx context.Context, c jetstream.StreamConfig) (*streamInf
 }
 
 func (l *link) streamCall(ctx context.Context, subject string, body []byte) (*streamInfo, error) {
-	m, err := l.request(ctx, &nats.Msg{Subject: subject, Data: body})
+	m, err := l.ask(ctx, &nats.Msg{Subject: subject, Data: body})
 	if err != nil {
 		return nil, err
 	}
@@ -185,15 +181,18 @@ func (l *link) streamCall(ctx context.Context, subject string, body []byte) (*st
 	return info, nil
 }
 
-// mark puts a first message into an empty bucket: it makes the revision of an
-// empty store more than 0, and lets every read bring a revision. Who may not,
-// or comes second, does without.
+// mark makes sure that the bucket has its mark: it makes the revision of an
+// empty store more than 0, and lets every read bring a revision.
 func (l *link) mark(ctx context.Context) error {
+	_, err := l.latest(ctx, nil)
+	if !errors.Is(err, errNoMark) {
+		return err
+	}
 	m := nats.NewMsg(l.names.meta)
 	m.Data = []byte("listener-store/1\n")
 	guard(m, 0, "")
 	seq, err := l.publish(ctx, m)
-	if err != nil && !errors.Is(err, errRace) && !errors.Is(err, store.ErrPermission) {
+	if err != nil && !errors.Is(err, errRace) {
 		return err
 	}
 	l.mu.Lock()

@@ -128,12 +128,15 @@ func (p *plan) read(ctx context.Context, l *link) error {
 	for s := range subjects {
 		filters = append(filters, s)
 	}
-	found, upTo, err := l.present(ctx, filters)
+	now, err := l.present(ctx, filters)
+	if errors.Is(err, errTooMany) {
+		now, err = l.scan(ctx, filters)
+	}
 	if err != nil {
 		return err
 	}
-	p.upTo = upTo
-	for _, m := range found {
+	p.upTo = now.upTo
+	for _, m := range now.found {
 		if e, ok := p.names.decode(m); ok {
 			p.entries[e.key] = e
 		} else if id, ok := strings.CutPrefix(m.subject, p.names.session); ok {

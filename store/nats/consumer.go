@@ -26,6 +26,8 @@ type consumer struct {
 // message of each subject.
 type from uint64
 
+const lastOfEach from = 0
+
 // receiver is called for each message, one at a time, and for each heartbeat,
 // with which there is no message and no later one yet. An error ends nothing:
 // the receiver closes the consumer.
@@ -55,7 +57,7 @@ func (l *link) consume(ctx context.Context, filters []string, begin from, beat t
 		MemoryStorage:     true,
 		Replicas:          1,
 	}
-	if begin == 0 {
+	if begin == lastOfEach {
 		config.DeliverPolicy = jetstream.DeliverLastPerSubjectPolicy
 	}
 	if err := l.createConsumer(ctx, name, config); err != nil {
@@ -125,65 +127,4 @@ func (c *consumer) control(m *nats.Msg, receive receiver) {
 		return
 	}
 	receive(c, nil, 0, nil)
-}
-
-// scan is present for any number of keys: a consumer brings them, until it
-// has nothing more to send.
-func (l *link) scan(ctx context.Context, filters []string) ([]message, uint64, error) {
-	info, err := l.info(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	r := &reading{found: make(map[string]message), upTo: info.State.LastSeq, end: make(chan error, 1)}
-	c, err := l.consume(ctx, filters, 0, 500*time.Millisecond, r.receive)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer c.close()
-	select {
-	case err = <-r.end:
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-l.gone:
-		err = nats.ErrConnectionClosed
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	all := make([]message, 0, len(r.found))
-	for _, m := range r.found {
-		all = append(all, m)
-	}
-	return all, r.upTo, nil
-}
-
-// reading is a scan under way. After end only the scan uses it.
-type reading struct {
-	found map[string]message
-	// upTo: everything up to this sequence was sent.
-	upTo uint64
-	// commit is the last sequence of the commit that is being sent.
-	commit uint64
-	ended  bool
-	end    chan error
-}
-
-func (r *reading) receive(_ *consumer, m *message, pending uint64, err error) {
-	if r.ended {
-		return
-	}
-	if m != nil {
-		r.found[m.subject] = *m
-		r.upTo = max(r.upTo, m.seq)
-		if i, count, ok := parseBatch(m.header.Get(headerBatch)); ok {
-			r.commit = max(r.commit, m.seq+count-i)
-		}
-	}
-	// With a heartbeat nothing is left; the rest of a commit that did not
-	// match the filters is behind us as well.
-	if err != nil || m == nil || pending == 0 && m.seq >= r.commit {
-		r.upTo = max(r.upTo, r.commit)
-		r.ended = true
-		r.end <- err
-	}
 }

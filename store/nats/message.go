@@ -84,6 +84,17 @@ func (n names) decode(m message) (e entry, ok bool) {
 	return e, true
 }
 
+// decodeAll leaves out what is no key of ours.
+func (n names) decodeAll(all []message) []entry {
+	entries := make([]entry, 0, len(all))
+	for _, m := range all {
+		if e, ok := n.decode(m); ok {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
 // read takes all but the key from a message.
 func (e *entry) read(m message) {
 	h := m.header

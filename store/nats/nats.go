@@ -225,7 +225,7 @@ func (s *Store) do(ctx context.Context, op func(context.Context, *link) error) e
 
 func (s *Store) portError(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, errNoMark):
 		s.hub.suspect(err)
 		return unavailable(err)
 	case err == nil || known(err):

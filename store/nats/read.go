@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/listener-agent/listener/store"
@@ -38,7 +39,7 @@ func (l *link) one(ctx context.Context, subject string) (m message, ok bool, err
 	if l.known().replicas > 1 {
 		return l.oneOfLeader(ctx, subject)
 	}
-	answer, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + l.names.stream + "." + subject})
+	answer, err := l.ask(ctx, &nats.Msg{Subject: "$JS.API.DIRECT.GET." + l.names.stream + "." + subject})
 	if err != nil {
 		return m, false, err
 	}
@@ -57,7 +58,7 @@ func (l *link) oneOfLeader(ctx context.Context, subject string) (m message, ok b
 	if err != nil {
 		return m, false, err
 	}
-	answer, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + l.names.stream, Data: body})
+	answer, err := l.ask(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + l.names.stream, Data: body})
 	if err != nil {
 		return m, false, err
 	}
@@ -93,12 +94,16 @@ func (s *Store) List(ctx context.Context, prefix string) (kvs []store.KV, rev ui
 		return nil, 0, err
 	}
 	err = s.do(ctx, func(ctx context.Context, l *link) error {
-		found, upTo, err := l.present(ctx, []string{s.names.filter(prefix)})
+		filters := []string{s.names.filter(prefix)}
+		now, err := l.present(ctx, filters)
+		if errors.Is(err, errTooMany) {
+			now, err = l.scan(ctx, filters)
+		}
 		if err != nil {
 			return err
 		}
-		kvs, rev = nil, upTo
-		for _, m := range found {
+		kvs, rev = nil, now.upTo
+		for _, m := range now.found {
 			if e, ok := s.names.decode(m); ok && !e.gone {
 				kvs = append(kvs, e.kv())
 			}

@@ -19,15 +19,25 @@ func (l *link) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	return answer, because(ctx, err)
 }
 
-// absent is present for a bucket without a mark, where an answer that nothing
-// is there has no revision: nothing was written before the second one.
-func (l *link) absent(ctx context.Context, filters []string) ([]message, uint64, error) {
-	info, err := l.info(ctx)
-	if err != nil {
-		return nil, 0, err
+// askAgain is how long an answer to a question is waited for before it is
+// asked again: while servers elect a leader they drop requests silently.
+const askAgain = time.Second
+
+// asking repeats a question that changes nothing until there is an answer.
+func asking[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	for wait := askAgain; ; wait = min(2*wait, 2*askAgain) {
+		limited, cancel := context.WithTimeout(ctx, wait)
+		answer, err := ask(limited)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return answer, err
+		}
 	}
-	found, upTo, err := l.latest(ctx, filters)
-	return found, max(upTo, info.State.LastSeq), err
+}
+
+// ask is request for a question that changes nothing.
+func (l *link) ask(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	return asking(ctx, func(ctx context.Context) (*nats.Msg, error) { return l.request(ctx, m) })
 }
 
 // publish writes one message and returns its sequence; errRace when its guard
@@ -123,92 +133,4 @@ func (l *link) publishEach(ctx context.Context, all []*nats.Msg) ([]error, error
 		_, errs[i] = written(answer.Data)
 	}
 	return errs, nil
-}
-
-// errTooMany: more messages than one answer may have.
-var errTooMany = errors.New("too many keys for one answer")
-
-// latest returns the last message of each subject that a filter matches, all
-// of them as they were at upTo: the server lets no commit come between.
-// upTo can be 0 when there is nothing.
-func (l *link) latest(ctx context.Context, filters []string) (found []message, upTo uint64, err error) {
-	subject := "$JS.API.DIRECT.GET." + l.names.stream
-	if len(filters) != 1 || filters[0] != l.names.all() {
-		filters = append(filters[:len(filters):len(filters)], l.names.meta)
-	}
-	body, err := json.Marshal(map[string]any{"multi_last": filters})
-	if err != nil {
-		return nil, 0, err
-	}
-	ctx, done := l.expect(ctx, subject)
-	defer done()
-	inbox := l.nc.NewInbox()
-	sub, err := l.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer sub.Unsubscribe() //nolint:errcheck // of a closed connection
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return nil, 0, err
-	}
-	if err := l.nc.PublishRequest(subject, inbox, body); err != nil {
-		return nil, 0, err
-	}
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, 0, because(ctx, err)
-		}
-		switch status := m.Header.Get(headerStatus); status {
-		case "":
-			found = append(found, message{
-				subject: m.Header.Get(headerSubject), seq: number(m.Header.Get(headerSequence)), header: m.Header, data: m.Data,
-			})
-		case "204":
-			if number(m.Header.Get(headerNumPending)) > 0 {
-				return nil, 0, errTooMany // in bytes
-			}
-			return found, number(m.Header.Get(headerUpTo)), nil
-		case "404":
-			return nil, 0, nil
-		case "413":
-			return nil, 0, errTooMany
-		case "503":
-			return nil, 0, nats.ErrNoResponders
-		default:
-			return nil, 0, fmt.Errorf("reading: %s %s", status, m.Header.Get("Description"))
-		}
-	}
-}
-
-// present is latest, at least at the sequence that the bucket had when it was
-// called: a replica that is behind is asked again.
-func (l *link) present(ctx context.Context, filters []string) (found []message, upTo uint64, err error) {
-	var least uint64
-	if l.known().replicas > 1 {
-		info, err := l.info(ctx)
-		if err != nil {
-			return nil, 0, err
-		}
-		least = l.setBucket(info).last
-	}
-	for {
-		found, upTo, err = l.latest(ctx, filters)
-		if errors.Is(err, errTooMany) {
-			return l.scan(ctx, filters)
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if upTo == 0 { // nothing, not even the mark
-			return l.absent(ctx, filters)
-		}
-		if upTo >= least {
-			return found, upTo, nil
-		}
-		sleep(ctx, 5*time.Millisecond)
-		if err := ctx.Err(); err != nil {
-			return nil, 0, because(ctx, err)
-		}
-	}
 }

@@ -254,12 +254,12 @@ func (x *session) again(m message) *nats.Msg {
 // read returns the session's record and the keys that are bound to it; the
 // record then lists just these.
 func (x *session) read(ctx context.Context, l *link) (r record, bound []message, err error) {
-	found, _, err := l.present(ctx, []string{x.subject()})
+	now, err := l.present(ctx, []string{x.subject()})
 	if err != nil {
 		return r, nil, err
 	}
 	alive := false
-	for _, m := range found {
+	for _, m := range now.found {
 		if m.subject == x.subject() {
 			r, alive = readRecord(m)
 		}
@@ -271,11 +271,15 @@ func (x *session) read(ctx context.Context, l *link) (r record, bound []message,
 		return r, nil, nil
 	}
 	filters := x.store.names.filters(widen(slices.Collect(maps.Keys(r.keys)), maxFilters))
-	if found, _, err = l.present(ctx, filters); err != nil {
+	now, err = l.present(ctx, filters)
+	if errors.Is(err, errTooMany) {
+		now, err = l.scan(ctx, filters)
+	}
+	if err != nil {
 		return r, nil, err
 	}
 	clear(r.keys)
-	for _, m := range found {
+	for _, m := range now.found {
 		if e, ok := x.store.names.decode(m); ok && !e.gone && e.session == x.id {
 			bound = append(bound, m)
 			r.add(e.key)

@@ -43,13 +43,17 @@ type watch struct {
 	round int
 	// at is the sequence up to which it was told everything.
 	at uint64
+	// rev is the revision of the last update; it never goes back but in a
+	// Reset.
+	rev uint64
 	// bound has the revision of each key that is bound to a session: a
 	// message with the same one only refreshes it.
 	bound map[string]uint64
 }
 
-// reset sends the whole state, and then what came in the meantime.
-func (w *watch) reset(rev uint64, all []entry) {
+// reset sends the whole state, which has all up to the sequence at, and then
+// what came in the meantime.
+func (w *watch) reset(rev, at uint64, all []entry) {
 	clear(w.bound)
 	var kvs []store.KV
 	for _, e := range all {
@@ -65,7 +69,7 @@ func (w *watch) reset(rev uint64, all []entry) {
 	}
 	sortKVs(kvs)
 	w.feed.Reset(rev, kvs)
-	w.ready, w.at = true, rev
+	w.ready, w.at, w.rev = true, at, rev
 	early := w.early
 	w.early = nil
 	w.change(early)
@@ -120,6 +124,7 @@ func (w *watch) change(entries []entry) {
 	if len(kvs)+len(gone) > 0 {
 		sortKVs(kvs)
 		slices.SortFunc(gone, func(a, b store.Gone) int { return strings.Compare(a.Key, b.Key) })
-		w.feed.Change(rev, kvs, gone)
+		w.rev = max(rev, w.rev)
+		w.feed.Change(w.rev, kvs, gone)
 	}
 }

@@ -93,7 +93,7 @@ func (s *server) start(t testing.TB) {
 	must(t, err)
 	must(t, s.cmd.Start())
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("the server says %q: %v", line, err)
+		t.Fatalf("the server says %q: %v\n%s", line, err, s.log())
 	}
 }
 
