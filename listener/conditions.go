@@ -95,6 +95,11 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 			Hint: "check [store] in the settings and that the store is up",
 		})
 	}
+	if s, ok := a.opt.Store.(interface{ Warnings() []string }); ok {
+		for _, text := range s.Warnings() {
+			add(status.Condition{Name: "store durability", Severity: info, Text: text})
+		}
+	}
 	if len(v.held) > 0 {
 		var keys []string
 		for k := range v.held {
