@@ -61,7 +61,7 @@ func lookPath(name string, env []string) (path string, found bool) {
 	if strings.Contains(name, "/") {
 		return name, true
 	}
-	for _, dir := range strings.SplitSeq(pathOf(env), ":") {
+	for dir := range strings.SplitSeq(pathOf(env), ":") {
 		if !strings.HasPrefix(dir, "/") {
 			continue
 		}
