@@ -169,7 +169,7 @@ func RestartOnly() []string {
 	for _, f := range settings().fields {
 		table, _, _ := strings.Cut(f.name, ".")
 		switch table {
-		case "node", "federation", "state_dir", "run_dir", "store", "api":
+		case "node", "federation", "region", "state_dir", "run_dir", "store", "api":
 			names = append(names, f.name)
 		}
 	}

@@ -26,6 +26,7 @@ type Config struct {
 	// Where this node is, at most 253 bytes, never empty. Providers of the own region are used first.
 	Region string `toml:"region"`
 	// The regions to fall back to, in this order, when the own region has no provider. Empty: none.
+	// Later: today all providers are of this node.
 	RegionOrder []string `toml:"region_order"`
 	// Directories that hold one manifest per service, ID.json. Empty: no services.
 	Manifests []string `toml:"manifests" path:"list"`
@@ -49,13 +50,17 @@ type Config struct {
 	// How many run records and logs are kept.
 	History History `toml:"history"`
 	// How this node tells others what its services provide.
+	// Later: these are read and checked, and nothing acts on them yet.
 	Publish Publish `toml:"publish"`
 	// How services are checked when their manifest asks for it.
+	// Later: these are read and checked, and nothing acts on them yet.
 	Check Check `toml:"check"`
 	// What keeps an outage from emptying lists, and a returning provider from moving clients at once.
+	// Later: these are read and checked, and nothing acts on them yet.
 	Protect Protect `toml:"protect"`
 	// Load balancers that run on this node: one [[balancer]] table each. Those of later files are added to those of
 	// earlier ones; `balancer = []` drops what came before; environment and flags replace all. Default: none.
+	// Later: these are read and checked, and nothing acts on them yet.
 	Balancers []Balancer `toml:"balancer"`
 	// The agent's local API.
 	API API `toml:"api"`
@@ -71,13 +76,14 @@ type Store struct {
 	Prefix string `toml:"prefix"`
 	// How long a start waits for the store before it goes on with the replica on disk. 0: does not wait.
 	BootWait time.Duration `toml:"boot_wait"`
-	// What this node keeps of the store: needed (the keys that its services name) or all (the whole federation).
+	// What this node keeps of the store: needed (the keys that its services name) or all (the whole federation). Later: today it is
+	// always needed.
 	Replica string `toml:"replica"`
 	// Directory of the local store, which is its file store.db. Empty: state_dir.
 	Path string `toml:"path" path:"text"`
-	// The etcd cluster, for kind = "etcd".
+	// The etcd cluster, for kind = "etcd". Later: there is no such store yet.
 	Etcd Etcd `toml:"etcd"`
-	// The NATS JetStream servers, for kind = "nats".
+	// The NATS JetStream servers, for kind = "nats". Later: there is no such store yet.
 	NATS NATS `toml:"nats"`
 }
 
@@ -136,7 +142,8 @@ type Provision struct {
 	// respected), puppet (2, changes were made, is success too; puppet's lock file is respected) or empty.
 	Preset string `toml:"preset"`
 	// What runs the steps: systemd (a transient unit), direct (a child process) or auto (systemd when the agent is
-	// root and /run/systemd/system exists, else direct).
+	// root and /run/systemd/system exists, else direct). Later: today every step is a
+	// child process.
 	Runner string `toml:"runner"`
 	// Lock files of others that mean "a provisioner is running": a run waits while one is held. Empty: only those of the preset.
 	Locks []string `toml:"locks" path:"list"`

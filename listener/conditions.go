@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/store"
 )
 
 // Severities of a condition.
@@ -62,13 +64,23 @@ func (a *Agent) updateConditions() {
 
 func (a *Agent) storeConditions(add func(status.Condition)) {
 	v := a.view
+	name := "store unreachable"
+	if errors.Is(v.err, store.ErrPermission) {
+		name = "permission denied"
+	}
 	switch {
 	case v.auth:
 	case v.reset:
 		add(status.Condition{
-			Name: "store unreachable", Severity: warning,
+			Name: name, Severity: warning,
 			Text: fmt.Sprintf("store %s: %s; the last picture stays in force", a.cfg.Store.String(), errText(v.err)),
 			Hint: "the agent goes on trying; nothing changes until it is back",
+		})
+	case !a.booted && v.err != nil:
+		add(status.Condition{
+			Name: name, Severity: warning,
+			Text: fmt.Sprintf("store %s: %s; the agent waits for it until %s", a.cfg.Store.String(), errText(v.err), a.watch.bootUntil.Format(time.TimeOnly)),
+			Hint: "the agent goes on trying; then the replica on disk serves, or what needs nothing from the store goes ahead",
 		})
 	case a.booted && v.known:
 		add(status.Condition{
@@ -78,16 +90,15 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 		})
 	case a.booted:
 		add(status.Condition{
-			Name: "store unreachable", Severity: grave,
+			Name: name, Severity: grave,
 			Text: fmt.Sprintf("store %s did not answer yet and there is no replica: %s", a.cfg.Store.String(), errText(v.err)),
 			Hint: "check [store] in the settings and that the store is up",
 		})
-	case v.err != nil:
-		add(status.Condition{
-			Name: "store unreachable", Severity: warning,
-			Text: fmt.Sprintf("store %s: %s; waiting for it before the first run", a.cfg.Store.String(), errText(v.err)),
-			Hint: "the agent goes on trying; after boot_wait it goes on without it",
-		})
+	}
+	if s, ok := a.opt.Store.(interface{ Warnings() []string }); ok {
+		for _, text := range s.Warnings() {
+			add(status.Condition{Name: "store durability", Severity: info, Text: text})
+		}
 	}
 	if len(v.held) > 0 {
 		var keys []string
@@ -124,10 +135,10 @@ func (a *Agent) manifestConditions(add func(status.Condition)) {
 			Hint: "put them back, or `listener accept` if they are meant to be gone",
 		})
 	}
-	if a.attrsErr != nil {
+	if a.attrs.err != nil {
 		add(status.Condition{
 			Name: "attributes", Severity: grave,
-			Text: a.attrsErr.Error() + "; the attributes read before stay in force", Hint: "`listener check` shows every problem",
+			Text: a.attrs.err.Error() + "; the attributes read before stay in force", Hint: "`listener check` shows every problem",
 		})
 	}
 }

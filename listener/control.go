@@ -131,9 +131,10 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			acc.Changed = append(acc.Changed, "key "+k)
 		}
 		if len(acc.Changed) > 0 {
-			a.watch.force = true // read what the store says now
+			_ = a.writeReplicaNow() // accepted is accepted, whatever happens next; an error is told
+			a.watch.force = true    // read what the store says now
 		}
-		for _, k := range a.acceptAbsent(key) {
+		for _, k := range a.acceptAbsent(key) { // of one key: an outage makes many look absent
 			acc.Changed = append(acc.Changed, "absence of "+k)
 		}
 		if key == "" {
@@ -141,6 +142,7 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 				acc.Changed = append(acc.Changed, "removal of "+id)
 			}
 			a.manifestsChanged()
+			a.saveManifests() // accepted is accepted, whatever happens next
 			if fed := a.acceptFederation(); fed != "" {
 				acc.Changed = append(acc.Changed, "federation "+fed)
 			}
@@ -153,13 +155,12 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 	return acc, err
 }
 
-// acceptAbsent makes the absence of key, or of every key that lives on a last
-// good value, proven.
+// acceptAbsent makes the absence of key proven, if it lives on a last good value.
 func (a *Agent) acceptAbsent(key string) []string {
 	var out []string
 	for _, id := range a.table.ids {
 		for _, u := range a.table.rows[id].res.Uses {
-			if u.Answer.LastGood && (key == "" || u.Key == key) {
+			if u.Answer.LastGood && u.Key == key {
 				a.view.accepted[u.Key] = true
 				out = append(out, u.Key)
 			}
@@ -192,7 +193,16 @@ func (a *Agent) Reload(ctx context.Context) error {
 			return fmt.Errorf("reload: %w", err)
 		}
 	}
-	return a.do(ctx, func() {
+	var bad error
+	err := a.do(ctx, func() {
+		next := cfg
+		if next == nil {
+			next = a.cfg
+		}
+		if _, err := config.LoadAttributes(next.Attributes); err != nil && !config.OnlyMissing(err) {
+			bad = fmt.Errorf("reload: %w", err)
+			return
+		}
 		if cfg != nil {
 			a.useConfig(cfg)
 		}
@@ -200,6 +210,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		a.takeScan(readScan(a.cfg.Manifests))
 		a.table.staleAll()
 	})
+	return errors.Join(bad, err)
 }
 
 // useConfig swaps the settings. Those that only count at a start keep their
@@ -219,13 +230,16 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	a.fault("restart needed", err)
 	next := *cfg
 	next.StateDir, next.RunDir, next.Store, next.API = a.cfg.StateDir, a.cfg.RunDir, a.cfg.Store, a.cfg.API
-	next.Node, next.Host, next.Federation, next.Region = a.cfg.Node, a.cfg.Host, a.cfg.Federation, a.cfg.Region
-	a.cfg = &next
+	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
+	a.cfg, a.host = &next, next.Host
 	a.throttle.Use(throttleSettings(a.cfg))
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}
+	for _, r := range a.table.rows {
+		r.refile = r.refile || len(diff) > 0
+	}
 	a.forgetFailures()
 	a.stopWatching()
-	a.startWatching(a.runCtx)
+	a.startWatching(a.runCtx, newFileWatch(a.cfg))
 }

@@ -16,13 +16,15 @@ type work struct {
 	// node: the node step is due.
 	node      bool
 	nodeWhy   string
-	nodeWork  string   // identifies what the node step would do
-	nodeIDs   []string // services of the node step, ready or kept, in id order
-	nodeAll   int      // services of the node step, waiting ones too
-	ready     bool     // some service, of any step, is not waiting
-	own       []string // services whose own step is due, in id order
-	files     []string // services that only want files, due
-	left      []string // services without a manifest whose files are to go
+	nodeWork  string        // identifies what the node step would do
+	nodeIDs   []string      // services of the node step, ready or kept, in id order
+	nodeAll   int           // services of the node step, waiting ones too
+	ready     bool          // some service, of any step, is not waiting
+	own       []string      // services whose own step is due, in id order
+	files     []string      // services that only want files, due
+	refile    []string      // services whose files are to be written again, for no other reason
+	left      []string      // services without a manifest whose files are to go
+	filesHeld time.Duration // until files that could not be written are tried again
 	forced    uint64
 	heldUntil map[string]time.Duration // steps in back-off and how long still
 }
@@ -31,7 +33,9 @@ type work struct {
 func (w *work) any() bool { return w.node || len(w.own) > 0 }
 
 // filesOnly reports whether files can be put right without a run.
-func (w *work) filesOnly() bool { return len(w.files) > 0 || len(w.left) > 0 && !w.node }
+func (w *work) filesOnly() bool {
+	return len(w.files)+len(w.refile) > 0 || len(w.left) > 0 && !w.node
+}
 
 // eligible reports whether a step is due that no back-off holds.
 func (w *work) eligible() bool {
@@ -66,12 +70,15 @@ func (a *Agent) due(now throttle.Now) *work {
 		}
 		w.ready = true
 		due := a.table.due(id)
+		if st := a.st.service(id); r.refile && !due && st.Good != nil && !a.filesHeld(w, id, now) {
+			w.refile = append(w.refile, id)
+		}
 		switch step {
 		case nodeStep:
 			w.nodeIDs = append(w.nodeIDs, id)
 			w.node = w.node || due
 		case "":
-			if due {
+			if due && !a.filesHeld(w, id, now) {
 				w.files = append(w.files, id)
 			}
 		default:
@@ -84,7 +91,7 @@ func (a *Agent) due(now throttle.Now) *work {
 	a.holdConsumers(w)
 	a.dueNode(w, now)
 	for id := range a.st.Services {
-		if a.table.rows[id] == nil {
+		if a.table.rows[id] == nil && !a.filesHeld(w, id, now) {
 			w.left = append(w.left, id)
 		}
 	}
@@ -187,7 +194,7 @@ func (a *Agent) signature(w *work) string {
 	}
 	var b strings.Builder
 	b.WriteString(w.nodeWork)
-	for _, l := range [...][]string{w.own, w.files, w.left} {
+	for _, l := range [...][]string{w.own, w.files, w.refile, w.left} {
 		for _, id := range l {
 			b.WriteByte(' ')
 			b.WriteString(id)
@@ -210,6 +217,18 @@ type pending struct {
 	closed      gate // the gate that held it when last looked at
 }
 
+// noteMeanwhile notes a change during a run, for the one after it.
+func (a *Agent) noteMeanwhile() {
+	if a.exec == nil {
+		return
+	}
+	m, now := &a.meanwhile, a.now()
+	if m.since.IsZero() {
+		m.first, m.since = now.Up, time.Now()
+	}
+	m.last = now.Up
+}
+
 // decide starts a run, puts files right, or sets the time to look again.
 func (a *Agent) decide(now throttle.Now) {
 	if a.exec != nil || a.adopting {
@@ -217,7 +236,11 @@ func (a *Agent) decide(now throttle.Now) {
 	}
 	w := a.due(now)
 	a.pendingChanged(w, now)
+	if w.filesHeld > 0 {
+		a.timers.in(w.filesHeld)
+	}
 	if a.pend.sig == "" {
+		a.meanwhile = pending{}
 		a.settleForced()
 		return
 	}
@@ -251,6 +274,11 @@ func (a *Agent) pendingChanged(w *work, now throttle.Now) {
 	}
 	if a.pend.sig == "" {
 		a.pend.first, a.pend.since = now.Up, time.Now()
+		if m := a.meanwhile; !m.since.IsZero() { // it became due during the run that ended
+			a.pend.first, a.pend.since = m.first, m.since
+			now.Up = m.last
+		}
+		a.meanwhile = pending{}
 		a.pend.splay = throttle.Splay(throttleSettings(a.cfg), a.rng)
 	}
 	a.pend.sig, a.pend.last = sig, now.Up
@@ -263,8 +291,15 @@ func (a *Agent) settleForced() {
 		return // still forced: it runs once a service is ready
 	}
 	a.vain = a.st.Forced
-	if len(a.st.ForcedBy) > 0 || a.st.Manual != nil {
-		a.st.ForcedBy, a.st.Manual = nil, nil
+	changed := len(a.st.ForcedBy) > 0 || a.st.Manual != nil
+	a.st.ForcedBy, a.st.Manual = nil, nil
+	for step := range a.st.Failures { // of what flapped back before it touched anything
+		if step == nodeStep && !a.st.NodeDirty || step != nodeStep && !a.st.service(step).Dirty {
+			delete(a.st.Failures, step)
+			changed = true
+		}
+	}
+	if changed {
 		a.save()
 	}
 }

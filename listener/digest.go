@@ -42,17 +42,17 @@ func loadDigestKey(dir string) (key []byte, fresh bool, err error) {
 	if err == nil && len(key) == sha256.Size {
 		return key, false, nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("read digest key: %w", err)
-	} else {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = nil
+	case err != nil:
+		err = fmt.Errorf("read digest key: %w", err)
+	default:
+		err = fmt.Errorf("read digest key %s: it has %d bytes instead of %d; there is a new one", path, len(key), sha256.Size)
 	}
 	key = make([]byte, sha256.Size)
 	rand.Read(key)
-	if err == nil {
-		err = atomicfile.WriteSync(path, key, 0o600)
-	}
-	return key, true, err
+	return key, true, errors.Join(err, atomicfile.WriteSync(path, key, 0o600))
 }
 
 // inputs is what the digest of one service is made of, and what a record of

@@ -19,7 +19,8 @@ func (a *Agent) execute(ctx context.Context, ex *execution) {
 	if err == nil {
 		var written []string
 		written, err = set.Swap()
-		a.post(func() { a.swapped(ex, set, written) })
+		all := err == nil
+		a.post(func() { a.swapped(ex, set, written, all) })
 	}
 	if err == nil && len(ex.rs.Steps) > 0 {
 		err = a.writeNodeJSON(ex)
@@ -97,12 +98,14 @@ func (a *Agent) skipCause(p *stepPlan, failed []string) string {
 	return cause
 }
 
-// swapped notes the files that a run wrote.
-func (a *Agent) swapped(ex *execution, set *render.Set, written []string) {
+// swapped notes the files that a run wrote; all: there are no others.
+func (a *Agent) swapped(ex *execution, set *render.Set, written []string, all bool) {
 	ex.rs.Run.Files = append(ex.rs.Run.Files, written...)
 	a.noteWritten(ex.files, set)
 	for id, c := range ex.only {
-		a.apply(id, c)
+		if all {
+			a.apply(id, c)
+		}
 	}
 }
 
@@ -192,12 +195,21 @@ func (a *Agent) apply(id string, c candidate) {
 		return
 	}
 	st := a.st.edit(id)
+	files := c.Files
 	for _, path := range st.Files {
-		if !slices.Contains(c.Files, path) {
-			a.fault("remove "+path, removeFile(path))
+		if slices.Contains(c.Files, path) {
+			continue
 		}
+		err := removeFile(path)
+		if a.fault("remove "+path, err); err != nil {
+			files = append(slices.Clone(files), path) // tried with the next success
+		}
+		a.savedFiles.forget(path)
 	}
-	st.Applied, st.Good, st.Files = c.Inputs, c.Good, c.Files
+	if r := a.table.rows[id]; r != nil {
+		r.refile = false
+	}
+	st.Applied, st.Good, st.Files = c.Inputs, a.view.ofThisStore(c.Good), files
 	st.AppliedAt, st.Dirty = time.Now(), false
 	a.table.stale[id] = true // its last good values are others now
 }
@@ -268,6 +280,11 @@ func (a *Agent) finish(rs *runState) {
 	}
 	a.emit("run ended", text, "run", run.ID, "result", run.Result)
 	a.foreign = foreignState{}
+	for _, id := range a.table.ids { // the run may have made the owner
+		if r := a.table.rows[id]; a.faults["owner of "+id] != nil {
+			r.refile = true
+		}
+	}
 	for _, w := range a.waiters {
 		w.ended(rs, run)
 	}
@@ -278,7 +295,7 @@ func (a *Agent) finish(rs *runState) {
 func resultText(r provision.Result) string {
 	after := ""
 	if !r.Started.IsZero() && !r.Ended.IsZero() {
-		after = " after " + r.Ended.Sub(r.Started).Round(10*time.Millisecond).String()
+		after = " after " + r.Ended.Sub(r.Started).Round(time.Millisecond).String()
 	}
 	return stepText(status.Step{Result: r.Outcome, Exit: r.Exit, Signal: r.Signal, Error: r.Error}) + after
 }

@@ -68,11 +68,11 @@ func (a *Agent) decideFiles(w *work, now throttle.Now) {
 		a.timers.in(g.wait)
 		return
 	}
-	changed := len(w.files) > 0
+	changed := a.writeFiles(w.files, now)
+	changed = a.writeFiles(w.refile, now) || changed
 	if !w.node {
-		changed = a.removeLeft(w.left) || changed
+		changed = a.removeLeft(w.left, now) || changed
 	}
-	a.writeFiles(w.files)
 	if changed {
 		a.save()
 	}
@@ -81,22 +81,73 @@ func (a *Agent) decideFiles(w *work, now throttle.Now) {
 	}
 }
 
-// writeFiles swaps in the files of services that only declare; each stands for
-// itself, so that one bad target spoils nothing else.
-func (a *Agent) writeFiles(ids []string) {
+// writeFiles swaps in the files of services that only declare, or whose files
+// alone changed; each stands for itself, so that one bad target spoils nothing else.
+func (a *Agent) writeFiles(ids []string, now throttle.Now) (changed bool) {
 	for _, id := range ids {
-		c := a.table.candidate(id)
-		written, err := a.stageAndSwap(id, c)
-		a.fault("files of "+id, err)
-		if err != nil {
-			// Not due again before something changes: tried with the next drift check.
-			a.drift.retry = append(a.drift.retry, id)
+		c, due := a.table.candidate(id), a.table.due(id)
+		if st := a.st.service(id); !due {
+			c = candidate{Inputs: st.Applied, Good: st.Good, Files: a.envPaths(id)}
 		}
+		written, err := a.stageAndSwap(id, c)
+		a.filesTried(id, err, now)
+		if err != nil {
+			continue
+		}
+		at := a.st.service(id).AppliedAt
 		a.apply(id, c)
+		if changed = true; !due {
+			a.st.edit(id).AppliedAt = at
+		}
 		if len(written) > 0 {
 			a.emit("files written", "wrote "+shorten(written, 3), "service", id)
 		}
 	}
+	return changed
+}
+
+// filesTry is a write or removal of files that failed.
+type filesTry struct {
+	work  string        // what was to be written
+	next  time.Duration // Now.Up
+	delay time.Duration
+}
+
+// filesTried notes how it went, and after a failure when to try again.
+func (a *Agent) filesTried(id string, err error, now throttle.Now) {
+	a.fault("files of "+id, err)
+	if err == nil {
+		delete(a.filesFailed, id)
+		return
+	}
+	for _, path := range a.envPaths(id) {
+		a.savedFiles.forget(path) // whatever was swapped, the check for drift looks
+	}
+	try := a.filesFailed[id]
+	try.delay = throttle.Backoff{Base: a.cfg.Retry.Base, Max: a.cfg.Retry.Max}.Next(try.delay, a.rng)
+	try.next, try.work = now.Up+try.delay, a.filesWork(id)
+	a.filesFailed[id] = try
+}
+
+// filesWork identifies what would be written for id.
+func (a *Agent) filesWork(id string) string {
+	if a.table.rows[id] == nil {
+		return ""
+	}
+	return a.ownWork(id)
+}
+
+// filesHeld reports whether the files of id were tried a moment ago and could
+// not be written.
+func (a *Agent) filesHeld(w *work, id string, now throttle.Now) bool {
+	try, failed := a.filesFailed[id]
+	if !failed || try.next <= now.Up || try.work != a.filesWork(id) {
+		return false
+	}
+	if d := try.next - now.Up; w.filesHeld == 0 || d < w.filesHeld {
+		w.filesHeld = d
+	}
+	return true
 }
 
 func (a *Agent) stageAndSwap(id string, c candidate) ([]string, error) {
@@ -123,17 +174,17 @@ func (a *Agent) noteWritten(files []render.File, set *render.Set) {
 }
 
 // removeLeft deletes the files of services that have no manifest any more.
-func (a *Agent) removeLeft(ids []string) (removed bool) {
+func (a *Agent) removeLeft(ids []string, now throttle.Now) (removed bool) {
 	for _, id := range ids {
-		ok := true
+		var errs []error
 		for _, path := range a.st.Services[id].Files {
-			if err := removeFile(path); err != nil {
-				a.fault("files of "+id, err)
-				ok = false
-			}
+			errs = append(errs, removeFile(path))
+			a.savedFiles.forget(path)
 		}
-		if ok {
-			a.fault("files of "+id, nil)
+		err := errors.Join(errs...)
+		a.filesTried(id, err, now)
+		if err == nil {
+			a.fault("owner of "+id, nil)
 			delete(a.st.Services, id)
 			delete(a.st.Settled, id)
 			delete(a.st.Failures, id)
@@ -173,6 +224,8 @@ func (c *fileCache) note(path string) {
 	}
 }
 
+func (c *fileCache) forget(path string) { delete(c.sigs, path) }
+
 // same reports whether path looks exactly as when it was noted.
 func (c *fileCache) same(path string) bool {
 	fi, err := os.Lstat(path)
@@ -197,103 +250,4 @@ func sigOf(fi fs.FileInfo) fileSig {
 		return fileSig{}
 	}
 	return fileSig{uint64(st.Dev), st.Ino, st.Size, st.Mode, st.Uid, st.Gid, st.Mtim, st.Ctim}
-}
-
-// driftEvery is how often files are compared with what was applied.
-const driftEvery = 60 * time.Second
-
-// driftLimit repairs of one file within driftWindow mean that somebody fights
-// for it; then it is left alone and reported.
-const (
-	driftLimit  = 3
-	driftWindow = time.Hour
-)
-
-type driftState struct {
-	next    time.Time
-	repairs map[string][]time.Time
-	// found is what differs now and was not repaired, with the reason.
-	found map[string]string
-	retry []string // services whose files could not be written
-}
-
-// checkDrift looks at the files when it is time, never during a run.
-func (a *Agent) checkDrift() {
-	d := &a.drift
-	if left := time.Until(d.next); left > 0 {
-		a.timers.in(left)
-		return
-	}
-	a.timers.in(driftEvery)
-	d.next = time.Now().Add(driftEvery)
-	if a.exec != nil || a.adopting || !a.booted {
-		return
-	}
-	a.sweepEnv()
-	a.repairDrift(!a.off.holds())
-}
-
-// repairDrift compares every applied file with what it should be, and writes
-// it again if repair is set. A dirty service is left to its run.
-func (a *Agent) repairDrift(repair bool) {
-	d := &a.drift
-	d.found = map[string]string{}
-	retry := d.retry
-	d.retry = nil
-	for _, id := range a.table.ids {
-		st := a.st.service(id)
-		if st.Dirty || st.Good == nil {
-			continue
-		}
-		if slices.Contains(retry, id) || slices.ContainsFunc(a.envPaths(id), func(p string) bool { return !a.savedFiles.same(p) }) {
-			a.repairService(id, st, repair)
-		}
-	}
-}
-
-func (a *Agent) repairService(id string, st *serviceState, repair bool) {
-	files, err := a.envFiles(id, st.Good.Vars)
-	if err != nil {
-		a.fault("files of "+id, err)
-		return
-	}
-	drifts := render.FindDrift(files)
-	if len(drifts) == 0 {
-		a.fault("files of "+id, nil)
-		for _, f := range files {
-			a.savedFiles.note(f.Path)
-		}
-		return
-	}
-	now := time.Now()
-	for _, dr := range drifts {
-		recent := slices.DeleteFunc(a.drift.repairs[dr.Path], func(t time.Time) bool { return now.Sub(t) > driftWindow })
-		switch {
-		case len(recent) >= driftLimit:
-			a.drift.found[dr.Path] = fmt.Sprintf("%s for the %dth time within an hour; it is left as it is: find who else writes it", dr.What, len(recent)+1)
-			repair = false
-		case !repair:
-			a.drift.found[dr.Path] = dr.What + "; it is not repaired while the agent is off"
-		}
-	}
-	if !repair {
-		return
-	}
-	set, err := render.Stage(context.Background(), files)
-	if err == nil {
-		_, err = set.Swap()
-		a.noteWritten(files, set)
-	}
-	a.fault("files of "+id, err)
-	if err != nil {
-		a.drift.retry = append(a.drift.retry, id)
-		return
-	}
-	if a.drift.repairs == nil {
-		a.drift.repairs = map[string][]time.Time{}
-	}
-	for _, dr := range drifts {
-		a.drift.repairs[dr.Path] = append(a.drift.repairs[dr.Path], now)
-		a.emit("drift repaired", fmt.Sprintf("%s was %s; it is as it should be again", dr.Path, dr.What), "service", id)
-	}
 }

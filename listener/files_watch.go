@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/listener-agent/listener/config"
 )
 
 // rescanEvery is the floor under the directory watch: events are hints, and
@@ -16,7 +18,11 @@ import (
 const rescanEvery = 60 * time.Second
 
 // watchQuiet lets an editor or a checkout finish before the files are read.
-const watchQuiet = 20 * time.Millisecond
+// watchMost bounds that, since anybody may write beside them all the time.
+const (
+	watchQuiet = 20 * time.Millisecond
+	watchMost  = time.Second
+)
 
 // scanned is what fileWatch found changed.
 type scanned struct {
@@ -30,10 +36,16 @@ type fileWatch struct {
 	sigs                  string
 }
 
-// startWatching starts the goroutine that watches the files.
-func (a *Agent) startWatching(ctx context.Context) {
-	w := &fileWatch{manifests: a.cfg.Manifests, attributes: a.cfg.Attributes}
+// newFileWatch knows the files as they are now: what is read afterwards is
+// that or newer, and what changes later is seen.
+func newFileWatch(c *config.Config) *fileWatch {
+	w := &fileWatch{manifests: c.Manifests, attributes: c.Attributes}
 	w.sigs = w.signature()
+	return w
+}
+
+// startWatching starts the goroutine that watches the files.
+func (a *Agent) startWatching(ctx context.Context, w *fileWatch) {
 	var notify *fsnotify.Watcher
 	if !a.opt.NoFileWatch {
 		var err error
@@ -47,25 +59,35 @@ func (a *Agent) startWatching(ctx context.Context) {
 
 func (w *fileWatch) run(ctx context.Context, notify *fsnotify.Watcher, a *Agent) {
 	var events <-chan fsnotify.Event
+	var errs <-chan error
 	if notify != nil {
 		defer notify.Close()
-		events = notify.Events
+		events, errs = notify.Events, notify.Errors
 	}
 	w.add(notify)
 	tick := time.NewTicker(rescanEvery)
 	defer tick.Stop()
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
+	var first time.Time // of the events that quiet waits out
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-events:
+			if first.IsZero() {
+				first = time.Now()
+			}
+			quiet.Reset(min(watchQuiet, watchMost-time.Since(first)))
+			continue
+		case err := <-errs: // events were lost: what they told of is seen now
+			a.log.Debug("file watch", "error", err)
 			quiet.Reset(watchQuiet)
 			continue
 		case <-tick.C:
 		case <-quiet.C:
 		}
+		first = time.Time{}
 		w.add(notify) // a directory that appeared, or a symlink that points elsewhere now
 		sig := w.signature()
 		if sig == w.sigs {
@@ -136,7 +158,6 @@ func (a *Agent) onScan(s scanned) {
 	a.takeScan(s.scan)
 	if s.attrs {
 		a.loadAttributes()
-		a.table.staleAll()
 	}
 }
 

@@ -105,37 +105,38 @@ type Agent struct {
 	stopped chan struct{} // closed when the loop has ended
 
 	// What follows is owned by the loop's goroutine.
-	cfg        *config.Config
-	st         *state
-	dig        *digester
-	throttle   *throttle.Record
-	view       *view
-	booted     bool // resolving is allowed: a Reset came, or boot_wait is over
-	attrs      config.Attributes
-	attrsErr   error
-	svcs       *services
-	table      *table
-	watch      watchState
-	off        offState
-	exec       *execution // the run in progress; nil: none
-	adopting   bool
-	pend       pending
-	drift      driftState
-	conds      conditions
-	waiters    []*waiter
-	faults     map[string]error // what does not work now, by name: "state_dir", "history", …
-	rng        *rand.Rand
-	runsTotal  uint64
-	lastRun    *status.Run
-	lastForced uint64 // that lastRun covered, if it ended in this process
-	vain       uint64 // the forced count up to which there was nothing to run
-	timers     deadline
-	looks      int // how often step was called
-	foreign    foreignState
-	savedFiles *fileCache
-	wg         sync.WaitGroup
-	runCtx     context.Context
-	saidOwners bool // that user and group are ignored
+	cfg         *config.Config
+	st          *state
+	dig         *digester
+	throttle    *throttle.Record
+	view        *view
+	booted      bool // resolving is allowed: a Reset came, or boot_wait is over
+	attrs       attributes
+	svcs        *services
+	table       *table
+	watch       watchState
+	off         offState
+	exec        *execution // the run in progress; nil: none
+	adopting    bool
+	pend        pending
+	meanwhile   pending // what became due during the run: first, last, since
+	drift       driftState
+	filesFailed map[string]filesTry // by service
+	conds       conditions
+	waiters     []*waiter
+	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
+	rng         *rand.Rand
+	runsTotal   uint64
+	lastRun     *status.Run
+	lastForced  uint64 // that lastRun covered, if it ended in this process
+	vain        uint64 // the forced count up to which there was nothing to run
+	timers      deadline
+	looks       int // how often step was called
+	foreign     foreignState
+	savedFiles  *fileCache
+	wg          sync.WaitGroup
+	runCtx      context.Context
+	saidOwners  bool // that user and group are ignored
 
 	stopWatching context.CancelFunc // of the files
 }
@@ -157,7 +158,8 @@ func New(o Options) (*Agent, error) {
 		node: o.Config.Node, region: o.Config.Region, host: o.Config.Host,
 		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned),
 		events: newBroadcast(), stopped: make(chan struct{}),
-		faults: map[string]error{}, started: time.Now(),
+		faults: map[string]error{}, filesFailed: map[string]filesTry{},
+		drift: driftState{repairs: map[string][]time.Time{}}, started: time.Now(),
 		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 	a.slow = newWriter(a.faultLater)
@@ -195,11 +197,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	defer cancel()
 	a.runCtx = ctx
+	files := newFileWatch(a.cfg) // before load reads them
 	a.load()
 	slow, endSlow := context.WithCancel(context.Background())
 	defer endSlow() // after the loop, which queues to its end
 	a.wg.Go(func() { a.slow.run(slow) })
-	a.startWatching(ctx)
+	a.startWatching(ctx, files)
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -214,27 +217,38 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// lockState takes state_dir/agent.lock, so that one agent uses it. A
-// directory that is read-only cannot be locked by a new file; then an agent
-// that has it open is found by the lock on the directory itself.
+// lockState takes state_dir/agent.lock, so that one agent uses it. The file is
+// not open for writing: that would keep an operator from making the file
+// system read-only, and an agent that starts on such a one finds it, too. Where
+// there is none and none can be made, the directory itself is locked.
 func lockState(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(dir, "agent.lock")
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		if f, err = os.Open(dir); err != nil {
-			return nil, fmt.Errorf("lock state directory: %w", err)
-		}
+		f, err = os.Open(dir)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s", ErrRunning, dir)
-		}
+	if err != nil {
 		return nil, fmt.Errorf("lock state directory: %w", err)
 	}
-	return func() { f.Close() }, nil
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EBADF) { // NFS locks only what is open for writing
+		f.Close()
+		if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+			return nil, fmt.Errorf("lock state directory: %w", err)
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		return func() { f.Close() }, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%w: %s", ErrRunning, dir)
+	}
+	return nil, fmt.Errorf("lock state directory: %w", err)
 }
 
 // loop is the only goroutine that decides. Everything else only wakes it.
@@ -282,6 +296,8 @@ func (a *Agent) step() time.Duration {
 	a.looks++
 	now := a.now()
 	a.removals()
+	a.saveManifests()
+	a.attributesGone()
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()
@@ -292,7 +308,6 @@ func (a *Agent) step() time.Duration {
 	}
 	a.checkDrift()
 	a.updateConditions()
-	a.flush()
 	a.answerWaiters()
 	return a.timers.next()
 }

@@ -37,6 +37,7 @@ func (a *Agent) load() {
 		a.st.force("first start after boot")
 	}
 	a.st.Boot, a.st.MachineID = now.Boot, a.opt.MachineID
+	a.st.rebase(now)
 	a.throttle, err = throttle.Open(filepath.Join(dir, "last_provision"), now, throttleSettings(a.cfg))
 	a.fault("last_provision", err)
 	a.history, err = provision.OpenHistory(dir)
@@ -47,11 +48,15 @@ func (a *Agent) load() {
 	a.svcs, err = loadServices(filepath.Join(dir, "manifests"))
 	a.fault("manifests copy", err)
 	a.off = loadOff(dir)
+	a.off.rebase(now)
 	a.savedFiles = newFileCache()
-	a.loadAttributes()
 	a.table = newTable(a)
+	a.fault("attributes copy", a.rememberAttributes())
+	a.loadAttributes()
 	sc := readScan(a.cfg.Manifests)
-	a.enter(a.federationFor(sc))
+	if a.enter(a.federationFor(sc)) {
+		a.rememberUsed()
+	}
 	a.svcs.take(sc, a.space.Federation, time.Now())
 	a.table.setManifests(a.svcs)
 	a.save()
@@ -123,18 +128,23 @@ func (a *Agent) federationFor(sc scan) string {
 }
 
 // enter makes the node a member of a federation: nothing that was seen of
-// another one counts.
-func (a *Agent) enter(federation string) {
+// another one counts. same is false when the replica is of another store.
+func (a *Agent) enter(federation string) (same bool) {
 	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: federation}
 	a.view = newView(a.space, a.region, time.Now())
 	rep, err := loadReplica(a.replicaPath(), a.identity())
-	a.fault("replica", err)
 	if rep != nil {
 		a.view.remember(rep)
+	}
+	other := errors.Is(err, errOtherStore)
+	if err != nil && !other {
+		a.slow.broken("replica") // until the next one is written
+		a.fault("replica", err)
 	}
 	a.booted = false
 	a.watch.force, a.watch.live = true, 0
 	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
+	return !other
 }
 
 // sweepOwn removes the temporary files that an agent left which was killed;
@@ -148,17 +158,6 @@ func (a *Agent) sweepOwn() error {
 func (a *Agent) sweepEnv() {
 	dir := a.cfg.Env.Dir
 	a.slow.later("sweep "+dir, func() error { return atomicfile.Sweep(dir) })
-}
-
-// loadAttributes reads the static fallback; on an error what was read before
-// stays in force.
-func (a *Agent) loadAttributes() {
-	attrs, err := config.LoadAttributes(a.cfg.Attributes)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		a.attrs, a.attrsErr = attrs, nil
-		return
-	}
-	a.attrsErr = err
 }
 
 func throttleSettings(c *config.Config) throttle.Settings {

@@ -279,7 +279,7 @@ func (w *world) settle() {
 	time.Sleep(time.Minute)
 	_, err = w.agent.Accept(ctx, "")
 	w.must(err)
-	time.Sleep(3 * time.Hour)
+	time.Sleep(time.Hour)
 	synctest.Wait()
 	for _, id := range machineServices {
 		want, ready := w.want(id)
@@ -297,7 +297,7 @@ func (w *world) settle() {
 	n := len(w.runner.started())
 	w.stop()
 	w.up()
-	time.Sleep(24 * time.Hour)
+	time.Sleep(2 * time.Hour)
 	synctest.Wait()
 	if more := len(w.runner.started()) - n; more != 0 {
 		w.problem("%d steps ran although nothing changed", more)
@@ -321,7 +321,7 @@ func TestMachine(t *testing.T) {
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
 			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}}
-			n.runner.command = w.command
+			n.runner.use(w.command)
 			for _, id := range machineServices {
 				w.writeManifest(id)
 				w.there[id] = true

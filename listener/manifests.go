@@ -37,7 +37,8 @@ type services struct {
 
 	changedAt time.Time         // of the last scan that differed from the one before
 	last      [sha256.Size]byte // fingerprint of the last scan
-	unsaved   map[string][]byte
+	unsaved   map[string][]byte // copies to write; nil: to remove
+	saveNext  time.Time         // after a copy could not be written
 }
 
 // inForce is one manifest that the agent acts on.
@@ -106,18 +107,21 @@ func (s *services) take(sc scan, federation string, now time.Time) (changed bool
 		s.last, s.changedAt = fp, now
 	}
 	s.missing, s.problems = sc.dirErrs, nil
-	seen := map[string]bool{}
+	seen := map[string]string{} // id → the first file of that name
 	good := map[string]manifest.File{}
 	for _, f := range sc.files {
 		id := strings.TrimSuffix(filepath.Base(f.Path), ".json")
-		seen[id] = true
-		switch other, dup := good[id]; {
+		other, dup := seen[id]
+		if !dup {
+			seen[id] = f.Path
+		}
+		switch {
 		case f.Err != nil:
 			s.problems = append(s.problems, manifest.Problem{File: f.Path, Service: id, Text: f.Err.Error()})
-		case dup:
+		case dup: // also while the first is broken: its last good version is in force
 			s.problems = append(s.problems, manifest.Problem{
-				File: f.Path, Other: other.Path, Service: id,
-				Text: fmt.Sprintf("the service %q is already declared by %s", id, other.Path),
+				File: f.Path, Other: other, Service: id,
+				Text: fmt.Sprintf("the service %q is already declared by %s", id, other),
 				Hint: "remove one of the two",
 			})
 		default:
@@ -170,10 +174,10 @@ func (s *services) refuseFederations(good map[string]manifest.File, federation s
 }
 
 // vanished handles manifests that are in force and whose file is not there.
-func (s *services) vanished(seen map[string]bool, files int, now time.Time) (changed bool) {
+func (s *services) vanished(seen map[string]string, files int, now time.Time) (changed bool) {
 	var gone []string
 	for id, a := range s.active {
-		a.gone = !seen[id]
+		a.gone = seen[id] == ""
 		if a.gone {
 			gone = append(gone, id)
 		}
@@ -233,24 +237,52 @@ func (sc scan) federations() []string {
 	return slices.Compact(out)
 }
 
-// takeUnsaved returns a function that writes the copies that changed since
-// the last call, for the goroutine that owns slow writes; nil: nothing to do.
-func (s *services) takeUnsaved() func() error {
-	if len(s.unsaved) == 0 {
-		return nil
-	}
-	todo, dir := s.unsaved, s.dir
-	s.unsaved = map[string][]byte{}
-	return func() error {
-		var errs []error
-		for id, raw := range todo {
-			path := filepath.Join(dir, id+".json")
-			if raw != nil {
-				errs = append(errs, atomicfile.Write(path, raw, 0o600))
-			} else if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
+// save writes the copies that changed. Those that cannot be written are kept
+// for the next call.
+func (s *services) save() error {
+	var first error
+	failed := 0
+	for _, id := range slices.Sorted(maps.Keys(s.unsaved)) {
+		path, raw := filepath.Join(s.dir, id+".json"), s.unsaved[id]
+		var err error
+		if raw != nil {
+			err = atomicfile.Write(path, raw, 0o600)
+		} else if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+			err = nil
 		}
-		return errors.Join(errs...)
+		if err == nil {
+			delete(s.unsaved, id)
+			continue
+		}
+		if failed++; first == nil {
+			first = err
+		}
 	}
+	if failed > 1 {
+		return fmt.Errorf("%w, and %d more", first, failed-1)
+	}
+	return first
+}
+
+// saveAgain is when copies of manifests that could not be written are tried again.
+const saveAgain = 5 * time.Second
+
+// saveManifests writes the copies before anything is done with a manifest:
+// killed a moment later and with its file gone or broken, the agent would
+// otherwise know nothing of a service that it provisioned.
+func (a *Agent) saveManifests() {
+	if len(a.svcs.unsaved) == 0 {
+		return
+	}
+	if left := time.Until(a.svcs.saveNext); left > 0 {
+		a.timers.in(left)
+		return
+	}
+	err := a.svcs.save()
+	a.fault("manifests copy", err)
+	if err != nil {
+		a.svcs.saveNext = time.Now().Add(saveAgain)
+		a.timers.in(saveAgain)
+	}
+	a.slow.sync(a.svcs.dir)
 }

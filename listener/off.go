@@ -88,6 +88,27 @@ func (o *offState) remaining(now throttle.Now) (d time.Duration, ok bool) {
 	return max(0, o.Until.Sub(now.Wall)), true
 }
 
+// rebase shortens an `off --for` that would last longer than was asked for,
+// see state.rebase.
+func (o *offState) rebase(now throttle.Now) {
+	if o.is && !o.Until.IsZero() && o.Boot == now.Boot {
+		o.End = min(o.End, now.Up+o.Until.Sub(o.Since))
+	}
+}
+
+// with is o, asked for while old is in force: who switches one lane off does
+// not switch the other one on, nor earlier than it was to come on by itself.
+func (o offState) with(old offState) offState {
+	if !old.is || o.Lane == "" || old.Lane == o.Lane {
+		return o
+	}
+	o.Lane = ""
+	if old.Until.IsZero() || !o.Until.IsZero() && old.Until.After(o.Until) {
+		o.Until, o.End, o.Boot = old.Until, old.End, old.Boot
+	}
+	return o
+}
+
 // Off switches a lane off; it survives restarts and reboots.
 func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
 	if r.Lane != "" && r.Lane != laneProvision && r.Lane != laneBalancer {
@@ -102,6 +123,7 @@ func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
 		if r.For > 0 {
 			o.Until, o.End, o.Boot = now.Wall.Add(r.For), now.Up+r.For, now.Boot
 		}
+		o = o.with(a.off)
 		data, err := json.Marshal(o)
 		if err == nil {
 			err = atomicfile.WriteSync(offPath(a.cfg.StateDir), append(data, '\n'), 0o600)

@@ -3,7 +3,6 @@ package listener
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
@@ -47,23 +46,11 @@ func (a *Agent) Once(ctx context.Context) (OnceResult, error) {
 	return r, err
 }
 
-// flush hands what may wait to the goroutine of slow writes.
-func (a *Agent) flush() {
-	if do := a.svcs.takeUnsaved(); do != nil {
-		a.slow.also("manifests copy", do)
-	}
-}
-
 // shutdown writes down what a next start would otherwise learn later. A step
 // in progress is left alone.
 func (a *Agent) shutdown() {
-	a.flush()
-	if !a.view.reset {
-		return
-	}
-	if data, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
-		if err := writeReplica(a.replicaPath(), data); err != nil {
-			a.log.Warn("write replica", "error", err)
-		}
+	a.saveManifests()
+	if err := a.writeReplicaNow(); err != nil {
+		a.log.Warn("write replica", "error", err)
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/listener-agent/listener/internal/atomicfile"
+	"github.com/listener-agent/listener/resolve"
 )
 
 // replica is the view on disk, state_dir/replica.json: what the agent starts
@@ -59,7 +61,10 @@ func (v *view) snapshot(identity string, now time.Time) ([]byte, error) {
 	return json.Marshal(r)
 }
 
-// loadReplica reads path. None, or one of another store, is nil and no error.
+// errOtherStore: the replica is of another store, which is a migration.
+var errOtherStore = errors.New("the replica is of another store")
+
+// loadReplica reads path. None is nil and no error.
 func loadReplica(path, identity string) (*replica, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,11 +74,15 @@ func loadReplica(path, identity string) (*replica, error) {
 		return nil, fmt.Errorf("read replica: %w", err)
 	}
 	var r replica
-	if err := json.Unmarshal(data, &r); err != nil {
+	err = json.Unmarshal(data, &r)
+	if err == nil && r.Store == "" {
+		err = errors.New("it names no store")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read replica %s: %w", path, err)
 	}
 	if r.Store != identity {
-		return nil, nil
+		return nil, errOtherStore
 	}
 	return &r, nil
 }
@@ -92,6 +101,84 @@ func (v *view) remember(r *replica) {
 		v.held[valueKey{h.Region, h.Key}] = h.Rev
 	}
 	v.replicaAt = r.Saved
+}
+
+// rememberUsed adds what the last successful steps used where the replica is
+// older than that: it is written a moment after a run. Without a replica it
+// serves nothing (the last good values do), but the first Reset is compared
+// with it: a store that is lost together with the replica empties nothing.
+func (a *Agent) rememberUsed() {
+	v := a.view
+	used := map[valueKey]entry{}
+	for _, st := range a.st.Services {
+		if st.Good == nil {
+			continue
+		}
+		for id, ans := range st.Good.Uses {
+			k := valueKey{key: keyOf(id)}
+			if ans.Rank == resolve.RegionValue {
+				k.region = a.region
+			} else if ans.Rank != resolve.Value {
+				continue
+			}
+			// What is older than the replica, the replica knows more of.
+			if ans.Rev > max(v.rev, used[k].rev) {
+				used[k] = entry{text: ans.Text, rev: ans.Rev, seen: st.AppliedAt}
+			}
+		}
+	}
+	if v.known {
+		v.add(used)
+	} else {
+		v.used = used
+	}
+}
+
+// ofThisStore is good without revisions that the store has not come to: they
+// are of a history that it lost, and would make its state look older than it
+// is, again and again, long after somebody accepted it.
+func (v *view) ofThisStore(good *resolve.Good) *resolve.Good {
+	known := good
+	for id, a := range good.Uses {
+		if !v.reset || a.Rev <= v.rev {
+			continue
+		}
+		if known == good { // what was recorded is not changed, it may be in use
+			known = &resolve.Good{Vars: good.Vars, Uses: maps.Clone(good.Uses)}
+		}
+		a.Rev = 0
+		known.Uses[id] = a
+	}
+	return known
+}
+
+// forgetLostRevisions does that for what every service last used, once the
+// replica knows of the hold that they are the other sign of.
+func (a *Agent) forgetLostRevisions() {
+	todo := map[string]*resolve.Good{}
+	for id, st := range a.st.Services {
+		if st.Good == nil {
+			continue
+		}
+		if good := a.view.ofThisStore(st.Good); good != st.Good {
+			todo[id] = good
+		}
+	}
+	if len(todo) == 0 || a.writeReplicaNow() != nil {
+		return
+	}
+	for id, good := range todo {
+		a.st.edit(id).Good = good
+	}
+	a.save()
+}
+
+// add makes values part of the picture.
+func (v *view) add(values map[valueKey]entry) {
+	for k, e := range values {
+		v.entries[k], v.followed[k.key], v.known = e, true, true
+		v.rev = max(v.rev, e.rev)
+	}
 }
 
 // writeReplica replaces the file; without fsync, as an older or missing

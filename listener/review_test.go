@@ -2,10 +2,15 @@ package listener
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +20,8 @@ import (
 	"github.com/listener-agent/listener/api"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
-
+	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
 
@@ -196,16 +202,16 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 				n.manifest("app", requires("app", "", "A"))
 				n.manifest("decl", requires("decl", `"command": false`, "B"))
 				n.up()
-				time.Sleep(time.Hour)
+				time.Sleep(time.Hour + 30*time.Second) // not when drift is looked for
 				n.wantSteps("node")
 				enter(n, m)
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				before, saves := n.agent.looks, n.stateWritten()
+				before, saves := n.looks(), n.stateWritten()
 				time.Sleep(24 * time.Hour)
 				synctest.Wait()
 				// A look a minute is the check for drift, one for the rescan.
-				if looks, limit := n.agent.looks-before, 24*60*5/2+most[name]; looks > limit {
+				if looks, limit := n.looks()-before, 24*60*5/2+most[name]; looks > limit {
 					t.Errorf("%d looks in a day, at most %d", looks, limit)
 				}
 				if !writes[name] && n.stateWritten() != saves {
@@ -214,6 +220,15 @@ func TestAtRestTheLoopSleeps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// looks is how often the loop has looked.
+func (n *node) looks() (looks int) {
+	n.t.Helper()
+	if err := n.agent.do(n.t.Context(), func() { looks = n.agent.looks }); err != nil {
+		n.t.Fatal(err)
+	}
+	return looks
 }
 
 // block puts a directory where the environment of id is, so that it can be
@@ -255,4 +270,483 @@ func TestAHistoryThatCannotBeOpenedStopsNothing(t *testing.T) {
 			t.Error("runs of a history that is not there")
 		}
 	})
+}
+
+func TestAChangeBetweenTheFirstReadingAndTheWatchIsSeen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		a, err := New(Options{Config: n.cfg, Store: m, Runner: n.runner, NoFileWatch: true, Clock: n.clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		files := newFileWatch(n.cfg) // as Run does
+		a.load()
+		n.manifest("late", requires("late", "", "A"))
+		a.startWatching(ctx, files)
+		select {
+		case <-a.scans:
+		case <-time.After(time.Hour):
+			t.Error("the manifest is never read")
+		}
+		cancel()
+		a.wg.Wait()
+	})
+}
+
+func TestAttributesThatVanishCountAfterQuiet(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		path := n.cfg.Attributes[0]
+		n.write(path, "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		for range 3 { // an editor, or a checkout, that takes its time
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			n.reload()
+			time.Sleep(4 * time.Second)
+			n.write(path, "A = \"a\"\n")
+			n.reload()
+			time.Sleep(time.Minute)
+		}
+		n.wantSteps("node")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute) // the rescan, and the quiet
+		n.wantSteps("node", "node")
+		if got := n.env("app"); got != "export V_A='default'\n" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestReloadWithBadAttributesChangesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", requires("app", "", "A"))
+		next := *n.cfg
+		next.Provision.Command = []string{"other"}
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		n.write(n.cfg.Attributes[0], "A = \n")
+		if err := n.agent.Reload(t.Context()); err == nil {
+			t.Error("reload took a bad attributes file")
+		}
+		time.Sleep(time.Minute)
+		n.wantSteps("node") // neither the command nor a value is another one
+	})
+}
+
+func TestBrokenAttributesLeaveTheLastOnesInForceAlsoAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "A = \"a\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(time.Second)
+		n.stop()
+		n.write(n.cfg.Attributes[0], "A = \n")
+		n.up()
+		time.Sleep(time.Hour)
+		n.wantSteps("node")
+		n.wantConditions("attributes")
+	})
+}
+
+func TestAReloadWithOtherFormatsMovesTheFilesWithoutARun(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		next := *n.cfg
+		next.Env.Formats, next.Env.Mode = []string{"shell", "json"}, 0o600
+		n.reloadConfig = func() (*config.Config, error) { return &next, nil }
+		n.up()
+		n.wantSteps("node")
+		mode := func(name string) fs.FileMode {
+			fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, name))
+			if err != nil {
+				return 0
+			}
+			return fi.Mode().Perm()
+		}
+		n.reload()
+		for _, f := range []string{"app.conf", "app.json", "decl.conf", "decl.json"} {
+			if m := mode(f); m != 0o600 {
+				t.Errorf("%s has mode %v", f, m)
+			}
+		}
+		last := next
+		last.Env.Formats = []string{"json"}
+		n.reloadConfig = func() (*config.Config, error) { return &last, nil }
+		n.stop()
+		n.up() // with the settings of the first start
+		n.reload()
+		if mode("app.conf") != 0 || mode("decl.conf") != 0 || mode("app.json") != 0o600 {
+			t.Error("the files of a format that is not written any more are still there")
+		}
+		n.wantSteps("node")
+	})
+}
+
+func TestFilesThatCannotBeWrittenAreNotApplied(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("B", "a")
+		n.manifest("decl", requires("decl", `"command": false`, "B"))
+		n.up()
+		time.Sleep(30 * time.Second) // not when drift is looked for
+		n.block("decl")
+		n.put("B", "b")
+		synctest.Wait()
+		if st := n.status(); st.Synced {
+			t.Error("synced although the file could not be written")
+		}
+		path := filepath.Join(n.cfg.Env.Dir, "decl.conf")
+		n.wantConditions("files of decl")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(n.cfg.Retry.Max)
+		n.wantConditions()
+		if got := n.env("decl"); got != "export V_B='b'\n" {
+			t.Error(got)
+		}
+		if st := n.status(); !st.Synced {
+			t.Error("not synced")
+		}
+	})
+}
+
+func TestAnotherOwnerIsPutRightWithoutARun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("owners need root")
+	}
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", `"user": "no-such-user"`, "A"))
+		n.up()
+		n.wantSteps("node")
+		n.wantConditions("owner of app")
+		n.manifest("app", requires("app", `"user": "nobody"`, "A"))
+		n.reload()
+		n.wantSteps("node")
+		n.wantConditions()
+		fi, err := os.Stat(filepath.Join(n.cfg.Env.Dir, "app.conf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sig := sigOf(fi); sig.uid == 0 || fi.Mode().Perm() != fs.FileMode(n.cfg.Env.Mode) {
+			t.Errorf("uid %d, mode %v", sig.uid, fi.Mode())
+		}
+	})
+}
+
+func TestOneFoughtFileDoesNotKeepTheOthersFromRepair(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Env.Formats = []string{"shell", "json"}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(driftEvery / 2)
+		conf, js := filepath.Join(n.cfg.Env.Dir, "app.conf"), filepath.Join(n.cfg.Env.Dir, "app.json")
+		for range driftLimit + 1 {
+			n.write(conf, "fought over")
+			time.Sleep(driftEvery)
+		}
+		n.write(js, "edited once")
+		time.Sleep(driftEvery)
+		n.wantConditions("drift " + conf)
+		if data, _ := os.ReadFile(js); string(data) == "edited once" {
+			t.Error("the other file is not repaired")
+		}
+		for range 20 { // two hours later, and again and again
+			time.Sleep(2 * time.Hour)
+			n.write(conf, "fought over")
+			time.Sleep(driftEvery)
+		}
+		synctest.Wait()
+		if kept := len(n.agent.drift.repairs[conf]); kept > driftLimit {
+			t.Errorf("%d repairs are remembered", kept)
+		}
+	})
+}
+
+func TestDatastoresPreferThePlainValue(t *testing.T) {
+	for range 20 { // the order of maps
+		bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+			n.manifest("a", `{"id": "a", "provides": {"K": "a:1"}}`)
+			n.manifest("b", `{"id": "b", "provides": {"K": "b:1"}}`)
+			n.manifest("c", `{"id": "c", "requires": {"ALL": "{K[]}", "ONE": "{K}", "B": "{b/K}"}}`)
+			var doc string
+			n.runner.command = func(j provision.Job) provision.Result {
+				data, _ := os.ReadFile(jobEnv(j, "LISTENER_NODE_JSON"))
+				doc = string(data)
+				return provision.Result{Outcome: "exited"}
+			}
+			n.up()
+			n.wantSteps("node")
+			_, one, _ := strings.Cut(n.env("c"), "ONE='")
+			one, _, _ = strings.Cut(one, "'")
+			if !strings.Contains(doc, `"K": "`+one+`"`) || one == "" {
+				t.Errorf("K is not %q in %s", one, doc)
+			}
+		})
+	}
+}
+
+func TestStatusRightAfterAReloadIsNotSynced(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		n.manifest("more", requires("more", `"command": false`, "A"))
+		if err := n.agent.do(t.Context(), func() {
+			n.agent.takeScan(readScan(n.cfg.Manifests))
+			if n.agent.status().Synced { // asked before the loop looked again
+				t.Error("synced although a service is new")
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAcceptWithoutAKeyMakesNoAbsenceProven(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", `{"id": "app", "requires": {"V_A": "{A:-default}"}}`)
+		n.up()
+		n.wantSteps("node")
+		n.stop()
+		m.Cut()
+		if err := os.Remove(n.agent.replicaPath()); err != nil {
+			t.Fatal(err)
+		}
+		n.up()
+		time.Sleep(time.Minute)
+		n.wantConditions("degraded A", "store unreachable")
+		for _, key := range []string{"", "A"} {
+			if _, err := n.agent.Accept(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if key == "" {
+				n.wantSteps("node") // it is an outage, not a decision over A
+			}
+		}
+		n.wantSteps("node", "node")
+	})
+}
+
+func TestPendingDuringARunSaysSinceWhen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Throttle.Settle, n.cfg.Throttle.SettleMax = time.Minute, time.Hour
+		n.runner.command = func(provision.Job) provision.Result {
+			time.Sleep(time.Hour)
+			return provision.Result{Outcome: "exited"}
+		}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		time.Sleep(2 * time.Minute)
+		n.wantSteps("node")
+		n.put("A", "b")
+		at := time.Now()
+		time.Sleep(10 * time.Minute)
+		if p := n.status().Pending; p == nil || p.Since.Sub(at).Abs() > time.Second {
+			t.Errorf("pending %+v, since %v", p, at)
+		}
+		time.Sleep(49*time.Minute + time.Second) // the run ends; changes have long been quiet
+		n.wantSteps("node", "node")
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+func TestAFailureIsOverWhenNothingIsDue(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		time.Sleep(30 * time.Second)
+		n.block("app")
+		n.put("A", "b")
+		synctest.Wait()
+		if len(n.status().Failures) != 1 {
+			t.Error("the run did not fail")
+		}
+		if err := os.Remove(filepath.Join(n.cfg.Env.Dir, "app.conf")); err != nil {
+			t.Fatal(err)
+		}
+		n.put("A", "a")
+		synctest.Wait()
+		if st := n.status(); len(st.Failures) != 0 || !st.Synced {
+			t.Errorf("nothing is due, but %+v", st.Failures)
+		}
+	})
+}
+
+func TestASecondManifestOfAServiceNeverTakesOver(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		other := filepath.Join(n.dir, "zz")
+		n.cfg.Manifests = append(n.cfg.Manifests, other)
+		if err := os.Mkdir(other, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		n.put("A", "a")
+		n.manifest("app", requires("app", "", "A"))
+		n.write(filepath.Join(other, "app.json"), requires("app", `"environment": {"SECOND": "1"}`, "A"))
+		n.up()
+		n.wantSteps("node")
+		n.manifest("app", "{")
+		n.reload()
+		time.Sleep(time.Minute)
+		n.wantSteps("node")
+	})
+}
+
+// lockedText collects text from several goroutines.
+type lockedText struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestNoValueIsEverTold plays what goes wrong with a value and looks for it in
+// everything that the agent says.
+func TestNoValueIsEverTold(t *testing.T) {
+	const secret = "s3cr3t"
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.cfg.Env.Formats = []string{"shell", "systemd"}
+		n.write(n.cfg.Attributes[0], "ATTR = \""+secret+"\"\n")
+		n.manifest("app", requires("app", "", "A", "ATTR"))
+		n.manifest("own", requires("own", `"command": "own", "provides": {"P": "x"}`, "B", "P2"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		for _, k := range []string{"A", "B", "P2"} {
+			n.put(k, secret+k)
+		}
+		said := &lockedText{}
+		a, err := New(Options{
+			Config: n.cfg, Store: m, Runner: n.runner, NoFileWatch: true, Clock: n.clock,
+			Log:     slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			OnEvent: func(e status.Event) { fmt.Fprintf(said, "%+v\n", e) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- a.Run(ctx) }()
+		n.agent = a
+		look := func() {
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			st, err1 := a.Status(ctx)
+			ex, err2 := a.Explain(ctx)
+			runs, err3 := a.Runs(ctx, 0)
+			var resolved []status.Resolved
+			for _, id := range []string{"app", "own", "decl"} {
+				r, err := a.Resolve(ctx, id, false)
+				err1 = errors.Join(err1, err)
+				resolved = append(resolved, r...)
+			}
+			text, err4 := json.Marshal([]any{st, ex, runs, resolved})
+			if err := errors.Join(err1, err2, err3, err4); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprintf(said, "%s\n", text)
+		}
+		look()
+		n.put("A", secret+"\nsecond line")
+		look()
+		n.put("A", secret+"\ufffe") // which the systemd format refuses
+		look()
+		n.write(n.cfg.Attributes[0], "ATTR = "+secret+"\n")
+		if err := a.Reload(ctx); err != nil {
+			fmt.Fprintln(said, err)
+		}
+		look()
+		n.write(n.cfg.Attributes[0], "ATTR = \""+secret+"\\n\"\n")
+		if err := a.Reload(ctx); err != nil {
+			fmt.Fprintln(said, err)
+		}
+		n.runner.use(failing)
+		n.put("A", secret+"2")
+		n.block("decl")
+		look()
+		n.del("A")
+		m.Wipe()
+		look()
+		m.Cut()
+		look()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(said.String()) {
+			if strings.Contains(line, secret) {
+				t.Errorf("a value is told: %s", line)
+			}
+		}
+	})
+}
+
+func TestAnOutageDoesNotBringBackAnOlderAcceptedValue(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		for range 20 {
+			n.put("A", "old")
+		}
+		n.manifest("app", requires("app", "", "A"))
+		n.up()
+		n.wantSteps("node")
+		if err := n.agent.Off(t.Context(), api.OffRequest{Who: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		m.Wipe()
+		synctest.Wait()
+		n.put("A", "new") // at a lower revision than the last run used
+		synctest.Wait()
+		m.Cut()
+		if _, err := n.agent.On(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		n.wantSteps("node", "node")
+		if got := n.env("app"); got != "export V_A='new'\n" {
+			t.Errorf("%q: the last picture stays in force", got)
+		}
+	})
+}
+
+func TestANewWatchThatLagsIsNoRegression(t *testing.T) {
+	now := time.Now()
+	v := newView(store.Space{Prefix: "/p", Federation: "f"}, "r", now)
+	a := v.space.Value("", "A")
+	v.apply(store.Update{Kind: store.Reset, Rev: 10, KVs: []store.KV{{Key: a, Value: []byte("old"), Rev: 5}}}, []string{"A"}, now)
+	v.apply(store.Update{Kind: store.Change, Rev: 11, KVs: []store.KV{{Key: a, Value: []byte("new"), Rev: 11}}}, []string{"A"}, now)
+	// The Reset of a Watch that began before revision 11 and arrives after it.
+	v.apply(store.Update{Kind: store.Reset, Rev: 10, KVs: []store.KV{{Key: a, Value: []byte("old"), Rev: 5}}}, []string{"A", "B"}, now)
+	if e, _ := v.value("", "A"); e.Text != "new" {
+		t.Errorf("A is %q", e.Text)
+	}
+	v.apply(store.Update{Kind: store.Change, Rev: 11, KVs: []store.KV{{Key: a, Value: []byte("new"), Rev: 11}}}, []string{"A", "B"}, now)
+	if len(v.held) > 0 || v.rev != 11 {
+		t.Errorf("held %v at revision %d", v.held, v.rev)
+	}
 }

@@ -200,6 +200,57 @@ func TestOffHoldsEverythingAndOnForcesARun(t *testing.T) {
 	})
 }
 
+func TestReloadTakesTheHostAndSaysThatTheRegionNeedsARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", `{"id": "app", "requires": {"URL": "http://{HOST}/"}}`)
+		n.up()
+		n.wantSteps("node")
+		n.reloadConfig = func() (*config.Config, error) {
+			cfg := *n.cfg
+			cfg.Host, cfg.Region = "10.0.0.2", "eu"
+			return &cfg, nil
+		}
+		n.stop()
+		n.up()
+		if err := n.agent.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n.wantSteps("node", "node")
+		if env := n.env("app"); !strings.Contains(env, "10.0.0.2") {
+			t.Errorf("the environment is %q", env)
+		}
+		n.wantConditions("restart needed")
+		if st := n.status(); st.Host != "10.0.0.2" || st.Region == "eu" {
+			t.Errorf("host %s, region %s", st.Host, st.Region)
+		}
+	})
+}
+
+func TestOffForOneLaneLeavesTheOtherOneOff(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "DB"))
+		n.put("DB", "one")
+		n.up()
+		n.wantSteps("node")
+		for _, r := range []api.OffRequest{
+			{Who: "ann", For: 2 * time.Hour},
+			{Who: "bob", Lane: "balancer", For: time.Hour},
+		} {
+			if err := n.agent.Off(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.put("DB", "two")
+		time.Sleep(90 * time.Minute)
+		n.wantSteps("node")
+		time.Sleep(time.Hour)
+		n.wantSteps("node", "node") // when the longer of the two is over
+		if !n.status().On {
+			t.Error("still off")
+		}
+	})
+}
+
 func TestOffForEndsByItselfAlsoAcrossAReboot(t *testing.T) {
 	for _, reboot := range []bool{false, true} {
 		bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
@@ -594,5 +645,34 @@ func TestReloadKeepsTheOldSettingsWhenTheNewOnesAreBad(t *testing.T) {
 		if got := n.runner.started()[1].Argv; !slices.Equal(got, []string{"other"}) {
 			t.Errorf("argv %v", got)
 		}
+	})
+}
+
+func TestAnAcceptedRegressionIsNoneAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("decl", requires("decl", `"command": false`, "A"))
+		n.put("A", "1")
+		n.up()
+		n.wantSteps("node")
+		n.runner.use(failing)
+		n.put("A", "2") // decl has it, app is in between
+		n.wantSteps("node", "node")
+		m.Wipe()
+		synctest.Wait()
+		if _, err := n.agent.Accept(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		n.runner.use(nil)
+		time.Sleep(time.Hour)
+		steps := len(n.steps())
+		n.stop()
+		n.up()
+		time.Sleep(time.Hour)
+		if more := n.steps()[steps:]; len(more) > 0 {
+			t.Errorf("after the restart: %v", more)
+		}
+		n.wantConditions("missing A", "missing A")
 	})
 }

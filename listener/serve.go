@@ -24,6 +24,9 @@ func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
 }
 
 func (a *Agent) status() status.Status {
+	if a.booted {
+		a.table.resolve() // what came since the loop looked last
+	}
 	now := a.now()
 	w := a.due(now)
 	s := status.Status{
@@ -42,7 +45,7 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
-	s.Synced = a.booted && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
+	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
 
@@ -65,6 +68,9 @@ func (a *Agent) storeStatus() status.Store {
 		s.State, s.Error = "unreachable", errText(v.err)
 	case !a.booted:
 		s.State = "waiting"
+		if v.err != nil {
+			s.Error = errText(v.err)
+		}
 	case v.known:
 		s.State, s.ReplicaAge = "replica", age(v.replicaAt)
 	default:
@@ -87,10 +93,11 @@ func (a *Agent) moreAfter() bool {
 	}
 	for _, id := range a.table.ids {
 		r := a.table.rows[id]
-		if r.res.State != resolve.Ready || a.table.applied(r, a.st.service(id)) {
+		if r.res.State != resolve.Ready {
 			continue
 		}
-		if d, ok := planned[id]; !ok || d != r.digest {
+		// What the run is about to apply counts, not what was applied before.
+		if d, ok := planned[id]; ok && d != r.digest || !ok && !a.table.applied(r, a.st.service(id)) {
 			return true
 		}
 	}
@@ -98,8 +105,15 @@ func (a *Agent) moreAfter() bool {
 }
 
 func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
+	since := a.pend.since
+	if a.exec != nil {
+		since = a.meanwhile.since
+		if since.IsZero() { // only forced
+			since = a.exec.rs.Run.Started
+		}
+	}
 	p := &status.Pending{
-		Since: a.pend.since, Kind: string(a.kind(w)), Reasons: a.reasons(w), Services: []string{}, Keys: []string{},
+		Since: since, Kind: string(a.kind(w)), Reasons: a.reasons(w), Services: []string{}, Keys: []string{},
 	}
 	for _, d := range a.dueServices(w) {
 		p.Services = append(p.Services, d.ID)

@@ -92,6 +92,16 @@ func (f *failure) remaining(work string, forced uint64, now throttle.Now) time.D
 	return max(0, f.Next-now.Up)
 }
 
+// rebase shortens what would be held back for longer than was ever meant: the
+// clock of this boot is behind what it was, as it is outside of a time namespace.
+func (s *state) rebase(now throttle.Now) {
+	for _, f := range s.Failures {
+		if f.Boot == now.Boot {
+			f.Next = min(f.Next, now.Up+f.Delay)
+		}
+	}
+}
+
 // serviceState is one service's part.
 type serviceState struct {
 	Applied   inputs        `json:"applied,omitzero"`

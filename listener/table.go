@@ -35,6 +35,9 @@ type row struct {
 	asApplied *resolve.Good
 	// offerMissing names a built-in that its provides lack, such as HOST.
 	offerMissing string
+	// refile: its files may be other ones than were written, or of another
+	// mode or owner, although nothing that a run would provision differs.
+	refile bool
 }
 
 func newTable(a *Agent) *table {
@@ -47,10 +50,11 @@ func (t *table) setManifests(s *services) string {
 	for id, f := range s.active {
 		switch old := t.rows[id]; {
 		case old == nil:
-			t.rows[id] = &row{m: f.m}
+			st := t.a.st.service(id)
+			t.rows[id] = &row{m: f.m, refile: st.Good != nil && !slices.Equal(st.Files, t.a.envPaths(id))}
 			added = append(added, id)
 		case old.m != f.m:
-			t.rows[id] = &row{m: f.m}
+			t.rows[id] = &row{m: f.m, refile: true}
 			changed = append(changed, id)
 		}
 	}
@@ -140,9 +144,13 @@ func (t *table) resolve() {
 func (t *table) resolveRow(id string, r *row) {
 	st := t.a.st.service(id)
 	r.res = resolve.Service(r.m, t.a.nodeFacts(), picture{t.a}, st.Good)
+	was := r.digest
 	r.digest, r.asApplied = "", nil
 	if r.res.State == resolve.Ready {
 		r.digest = t.a.dig.service(r.m, r.res, digestVersion)
+	}
+	if r.digest != was {
+		t.a.noteMeanwhile()
 	}
 	offers, missing := map[string]string(nil), ""
 	if r.res.State != resolve.Waiting && len(r.m.Provides) > 0 {
@@ -218,6 +226,23 @@ func (t *table) candidate(id string) candidate {
 	return c
 }
 
+// uses are the answers that c was made of, sorted by ID.
+func (t *table) uses(id string, c candidate) []resolve.Use {
+	uses := make([]resolve.Use, 0, len(c.Good.Uses))
+	if r := t.rows[id]; r.res.State == resolve.Ready { // as resolved, which is sorted
+		for _, u := range r.res.Uses {
+			if u.Answer.Rank != resolve.None {
+				uses = append(uses, u)
+			}
+		}
+		return uses
+	}
+	for _, pid := range slices.Sorted(maps.Keys(c.Good.Uses)) {
+		uses = append(uses, resolve.Use{ID: pid, Key: keyOf(pid), Answer: c.Good.Uses[pid]})
+	}
+	return uses
+}
+
 // settled reports whether success with c would change nothing but the time.
 func (t *table) settled(id string, c candidate) bool {
 	st := t.a.st.service(id)
@@ -248,7 +273,7 @@ type picture struct{ a *Agent }
 
 func (p picture) Value(region, key string) (resolve.Entry, bool) { return p.a.view.value(region, key) }
 func (p picture) Proven(key string) bool                         { return p.a.view.proven(key) }
-func (p picture) Authoritative() bool                            { return p.a.view.auth }
+func (p picture) Replica() bool                                  { return !p.a.view.reset }
 func (p picture) Known(key string) bool                          { return p.a.view.knows(key) }
 func (p picture) Awaited(key string) bool                        { return p.a.awaited(key) }
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
+	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/store"
 )
@@ -25,6 +25,8 @@ type view struct {
 	// revision went backwards: docs/operations.md, "the store went back".
 	held     map[valueKey]uint64
 	followed map[string]bool
+	// used is what the first Reset is compared with when there is no replica.
+	used map[valueKey]entry
 	// accepted keys are absent for good: an operator said so.
 	accepted map[string]bool
 
@@ -107,6 +109,8 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 // applyReset replaces the picture. When the store went backwards, what
 // differs is held: an outage or a restored backup changes no file.
 func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
+	v.add(v.used)
+	v.used = nil
 	next := make(map[valueKey]store.KV, len(u.KVs))
 	regressed := v.known && u.Rev < v.rev
 	for _, kv := range u.KVs {
@@ -205,8 +209,8 @@ func valueText(b []byte) (string, error) {
 	if i := bytes.IndexAny(b, "\n\x00"); i >= 0 {
 		return "", fmt.Errorf("the value has a newline or NUL at byte %d", i)
 	}
-	if !utf8.Valid(b) {
-		return "", errors.New("the value is not UTF-8")
+	if !render.Text(string(b)) {
+		return "", errors.New("the value is not UTF-8 text, or holds a byte order mark or a noncharacter")
 	}
 	return string(b), nil
 }

@@ -115,6 +115,7 @@ func (a *Agent) onUpdate(t tagged) {
 			a.emit("store reset", "store is read")
 		}
 		a.booted = true
+		a.forgetLostRevisions()
 	}
 	if all {
 		a.table.staleAll()
@@ -167,9 +168,23 @@ func (a *Agent) saveReplica() {
 	})
 }
 
+// writeReplicaNow writes the view at once, where what is done next must not be
+// known without it: after a crash in between, a hold would be forgotten.
+func (a *Agent) writeReplicaNow() error {
+	if !a.view.reset {
+		return nil
+	}
+	data, err := a.view.snapshot(a.identity(), time.Now())
+	if err == nil {
+		err = writeReplica(a.replicaPath(), data)
+	}
+	a.fault("replica", err)
+	return err
+}
+
 func errText(err error) string {
 	if err == nil {
-		return "no reason given"
+		return "no answer"
 	}
 	return err.Error()
 }

@@ -35,6 +35,14 @@ func newWriter(fault func(string, error)) *writer {
 	return &writer{fault: fault, wake: make(chan struct{}, 1), paths: map[string]bool{}, failed: map[string]bool{}}
 }
 
+// broken notes that what is called name does not work at present, so that its
+// next success is told.
+func (w *writer) broken(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failed[name] = true
+}
+
 // later queues do, in place of what is queued under name and did not run yet:
 // do writes all that it would have. It does not block.
 func (w *writer) later(name string, do func() error) {
@@ -104,11 +112,13 @@ func (w *writer) work() {
 
 // report tells a change from working to failing and back.
 func (w *writer) report(name string, err error) {
-	if err == nil && !w.failed[name] {
-		return
-	}
+	w.mu.Lock()
+	failed := w.failed[name]
 	w.failed[name] = err != nil
-	w.fault(name, err)
+	w.mu.Unlock()
+	if err != nil || failed {
+		w.fault(name, err)
+	}
 }
 
 func fsync(path string) {

@@ -80,10 +80,8 @@ func TestExampleCommand(t *testing.T) {
 	if err := json.Indent(&indented, []byte(node), "", "  "); err != nil {
 		t.Fatal(err)
 	}
-	const want = `run 20261121-004235-3f9a: PRIMARY_DATABASE_URL changed
-  changed keys: PRIMARY_DATABASE_URL
-  api: DATABASE_URL=postgres://db/1
-  app-www: DATABASE_URL=postgres://db/2
+	const want = `api: DATABASE_URL=postgres://db/1
+app-www: DATABASE_URL=postgres://db/2
 `
 	for _, doc := range []string{node, indented.String()} {
 		for _, services := range []string{"api,app-www", "api app-www"} {
@@ -91,8 +89,7 @@ func TestExampleCommand(t *testing.T) {
 			write(t, path, doc, 0o600)
 			cmd := exec.Command(settings.Provision.Command[0], settings.Provision.Command[1:]...)
 			cmd.Env = []string{
-				"PATH=" + os.Getenv("PATH"), "LISTENER_RUN_ID=20261121-004235-3f9a", "LISTENER_REASON=PRIMARY_DATABASE_URL changed",
-				"LISTENER_CHANGED_KEYS=PRIMARY_DATABASE_URL", "LISTENER_SERVICES=" + services, "LISTENER_NODE_JSON=" + path,
+				"PATH=" + os.Getenv("PATH"), "LISTENER_SERVICES=" + services, "LISTENER_NODE_JSON=" + path,
 			}
 			out, err := cmd.CombinedOutput()
 			if err != nil {

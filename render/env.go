@@ -137,7 +137,7 @@ func appendShell(b []byte, vars []Var) ([]byte, error) {
 // has noncharacters or a byte order mark, so these are refused here.
 func appendSystemd(b []byte, vars []Var) ([]byte, error) {
 	for _, v := range vars {
-		if !systemdText(v.Value) {
+		if !Text(v.Value) {
 			return nil, &VarError{v.Name, "the value is not text that systemd accepts (UTF-8 without noncharacters and byte order mark)"}
 		}
 		b = append(append(b, v.Name...), `="`...)
@@ -152,7 +152,9 @@ func appendSystemd(b []byte, vars []Var) ([]byte, error) {
 	return b, nil
 }
 
-func systemdText(s string) bool {
+// Text reports whether every format can hold s: UTF-8 without byte order
+// marks and noncharacters, which systemd.exec(5) refuses.
+func Text(s string) bool {
 	for _, r := range s {
 		// U+FFFE and U+FFFF of each plane, and U+FDD0 to U+FDEF.
 		if r == '\ufeff' || r&0xfffe == 0xfffe || 0xfdd0 <= r && r <= 0xfdef {

@@ -276,7 +276,7 @@ func TestSystemdReadsBackAnything(t *testing.T) {
 		file, err := Env(Systemd, vars)
 		if err != nil {
 			for _, v := range vars {
-				if !utf8.ValidString(v.Value) || !systemdText(v.Value) {
+				if !utf8.ValidString(v.Value) || !Text(v.Value) {
 					return
 				}
 			}

@@ -5,6 +5,7 @@ package resolve
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -65,8 +66,9 @@ type Picture interface {
 	// Proven reports whether the absence of key can be believed: the view is
 	// authoritative, no hold is on it and its last providers did not expire.
 	Proven(key string) bool
-	// Authoritative: the first Reset came and the link holds.
-	Authoritative() bool
+	// Replica: the store has not answered yet in this process, so that values
+	// may be older than those that the last run used.
+	Replica() bool
 	// Known is false until the store or its replica said anything of key.
 	Known(key string) bool
 	// Awaited: the store was asked for key just now and has yet to answer.
@@ -148,8 +150,8 @@ func Service(m *manifest.Manifest, n Node, pic Picture, good *Good) Result {
 	for name, text := range m.Environment {
 		vars = append(vars, Var{name, text})
 	}
-	for name, t := range m.Requires {
-		text, ok := r.expand(t)
+	for _, name := range slices.Sorted(maps.Keys(m.Requires)) {
+		text, ok := r.expand(m.Requires[name])
 		if ok {
 			vars = append(vars, Var{name, text})
 		}
@@ -217,8 +219,11 @@ func (r *resolver) expand(t manifest.Template) (string, bool) {
 func (r *resolver) use(p manifest.Part) Answer {
 	id := PlaceholderID(p)
 	a := r.answer(p, id)
-	if !slices.ContainsFunc(r.uses, func(u Use) bool { return u.ID == id }) {
+	switch i := slices.IndexFunc(r.uses, func(u Use) bool { return u.ID == id }); {
+	case i < 0:
 		r.uses = append(r.uses, Use{ID: id, Key: p.Key, Answer: a})
+	case r.uses[i].Answer.Rank == None: // {KEY?} was first, this one has a default
+		r.uses[i].Answer = a
 	}
 	return a
 }
@@ -232,7 +237,7 @@ func (r *resolver) answer(p manifest.Part, id string) Answer {
 	a, unproven := r.fromStore(p)
 	if a.Rank != None {
 		// The replica may be older than what the last run already used.
-		if usable && !r.pic.Authoritative() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
+		if usable && r.pic.Replica() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
 			last.LastGood = true
 			return last
 		}

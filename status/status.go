@@ -95,8 +95,8 @@ type Condition struct {
 // Service is the state of one service of this node.
 type Service struct {
 	ID string `json:"id"`
-	// State: ready, waiting (never provisioned, something is missing),
-	// missing (keeps its last good values), refused (manifest).
+	// State: ready, waiting (never provisioned, something is missing) or
+	// missing (keeps its last good values).
 	State string `json:"state"`
 	// Step: "node", "own" or "none".
 	Step    string    `json:"step"`
@@ -166,7 +166,7 @@ type Explain struct {
 type DueService struct {
 	ID   string   `json:"id"`
 	Step string   `json:"step"`
-	Why  string   `json:"why"` // dirty, forced, changed, new
+	Why  string   `json:"why"` // in words, such as "new" or "API_URL changed"
 	Keys []string `json:"changed_keys,omitempty"`
 }
 
@@ -206,7 +206,7 @@ type Accepted struct {
 
 // Queued answers a provision request.
 type Queued struct {
-	// Run is the run that will carry it out once it has started; Ticket is
-	// the forced counter that the request raised.
+	// Ticket is the forced counter that the request raised: a run that covers
+	// it carries the request out.
 	Ticket uint64 `json:"ticket"`
 }

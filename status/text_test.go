@@ -99,7 +99,7 @@ func TestStatusFits(t *testing.T) {
 func TestExplainText(t *testing.T) {
 	e := Explain{
 		Verdict: "A run starts in 8s.", Reasons: []string{"changed"},
-		Due:        []DueService{{ID: "api", Step: "node", Why: "changed", Keys: []string{"A"}}},
+		Due:        []DueService{{ID: "api", Step: "node", Why: "A changed", Keys: []string{"A"}}},
 		NotDue:     []string{"web: waits for WEB_URL"},
 		Gates:      []Gate{{Name: "on", Open: true}, {Name: "interval", Why: "10s between runs", Until: at(12, 0, 8)}},
 		Conditions: []Condition{{Name: "missing", Severity: "error", Since: at(11, 0, 0), Text: "A is gone", Hint: "put A"}},
@@ -110,7 +110,7 @@ func TestExplainText(t *testing.T) {
 	}
 	want := `A run starts in 8s.
 because   changed
-due       api (node step): changed: A
+due       api (node step): A changed
 not due   web: waits for WEB_URL
 gate      open   on
 gate      CLOSED interval until 12:00:08 (in 8.0s): 10s between runs

@@ -15,11 +15,7 @@ func (e Explain) Text(w io.Writer, now time.Time, width int) error {
 		p.row("because", "%s", r)
 	}
 	for _, d := range e.Due {
-		text := fmt.Sprintf("%s (%s step): %s", d.ID, d.Step, d.Why)
-		if len(d.Keys) > 0 {
-			text += ": " + names(d.Keys)
-		}
-		p.row("due", "%s", text)
+		p.row("due", "%s (%s step): %s", d.ID, d.Step, d.Why)
 	}
 	for _, n := range e.NotDue {
 		p.row("not due", "%s", n)

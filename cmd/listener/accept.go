@@ -11,9 +11,10 @@ func (a *app) acceptCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "accept [KEY]",
 		Short: "take what is held back",
-		Long: `Believe the store, or the manifests, where the agent does not: removals that are
-held because too much vanished at once, a store that was set back, manifests that
-all went away, a last known good value. Of one KEY, or of everything.`,
+		Long: `Believe the store, or the manifests, where the agent does not. Without KEY take all
+that is held: values of a store that was set back, manifests that all went away, the
+federation that they name. With KEY take that key, and only so is a last known good
+value given up: during an outage many keys look absent.`,
 		Example: "  listener accept PRIMARY_DATABASE_URL\n  listener accept",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -69,9 +69,11 @@ func (a *app) agent(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = s.Close() }()
+	memory := thrifty()
 	ag, err := listener.New(listener.Options{
 		Config: cfg, Reload: a.config, Store: s, Version: version, Log: log,
 		OnEvent: func(ev status.Event) {
+			memory.soon()
 			switch ev.Name {
 			case "started":
 				notify(a.env("NOTIFY_SOCKET"), "READY=1")

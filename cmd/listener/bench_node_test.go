@@ -12,6 +12,7 @@ import (
 
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/store"
+	"golang.org/x/sys/unix"
 )
 
 // builtListener is the binary as `make build` makes it.
@@ -103,15 +104,35 @@ min_interval = "0s"
 burst = 0
 [api]
 socket = %q
-`, filepath.Join(dir, "state"), filepath.Join(dir, "run"), command, filepath.Join(dir, "env"), filepath.Join(dir, "sock"))
+`, filepath.Join(dir, "state"), runDir(b, dir), command, filepath.Join(dir, "env"), filepath.Join(dir, "sock"))
 	if err := os.WriteFile(filepath.Join(dir, "listener.toml"), []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	for _, d := range []string{"state", "run", "env"} {
+	for _, d := range []string{"state", "env"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// runDir makes a directory in memory, as /run/listener is on a real node; dir
+// itself is on a disk, as /var/lib and /etc are.
+func runDir(b *testing.B, dir string) string {
+	const memory = "/dev/shm"
+	var fs unix.Statfs_t
+	if unix.Statfs(memory, &fs) != nil || fs.Type != unix.TMPFS_MAGIC {
+		memory := filepath.Join(dir, "run")
+		if err := os.Mkdir(memory, 0o700); err != nil {
+			b.Fatal(err)
+		}
+		return memory
+	}
+	run, err := os.MkdirTemp(memory, "listener-bench-") //nolint:usetesting // in memory, as /run is
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(run) })
+	return run
 }
 
 // fillStore commits ops to the store of the node in dir.

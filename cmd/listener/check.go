@@ -52,7 +52,7 @@ problem as file:line:column and exits 78 if there is one.`,
 				return err
 			}
 			if n := len(k.Problems); n > 0 {
-				return failed(exitSettings, "", "%d found", n)
+				return failed(exitSettings, "", "%s found", problemCount(n))
 			}
 			return nil
 		},
@@ -73,4 +73,11 @@ func (k *checker) text(w io.Writer) error {
 		return err
 	}
 	return nil
+}
+
+func problemCount(n int) string {
+	if n == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", n)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -71,10 +72,12 @@ func (a *app) dev(ctx context.Context, dir string, tour bool) (err error) {
 	if cfg.Origin("provision.runner") == "default" {
 		cfg.Provision.Runner = "direct" // a unit of systemd would outlive Ctrl-C
 	}
-	t := &devAgent{a: a, dir: dir, tmp: tmp, cfg: cfg, screen: newScreen(a.out)}
+	lines := a.out
 	if a.json() {
-		t.screen = newScreen(a.err)
+		lines = a.err
 	}
+	t := &devAgent{a: a, dir: dir, tmp: tmp, cfg: cfg, screen: newScreen(lines)}
+	defer t.screen.close()
 	if err := t.open(); err != nil {
 		return err
 	}
@@ -142,31 +145,17 @@ func (d *devAgent) run(ctx context.Context) error {
 	defer func() { _ = d.store.Close() }()
 	// Events say what happens; the log would say it again.
 	log := slog.New(slog.NewTextHandler(d.a.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	events := make(chan status.Event, 1024)
 	ag, err := listener.New(listener.Options{
 		Config: d.cfg, Store: d.store, Version: version, Log: log, CancelOnStop: true,
 		Reload: func() (*config.Config, error) { return config.Dev(d.dir, d.tmp, d.a.devOptions(false)) },
-		OnEvent: func(ev status.Event) {
-			select {
-			case events <- ev:
-			default: // a terminal that was stopped must not stop the agent
-			}
-		},
+		// A terminal that was stopped must not stop the agent.
+		OnEvent: func(ev status.Event) { d.screen.offer(func() { d.event(ev) }) },
 	})
 	if err != nil {
 		return err
 	}
 	d.agent = ag
-	printed := make(chan struct{})
-	go func() {
-		defer close(printed)
-		for ev := range events {
-			d.event(ev)
-		}
-	}()
 	err = serve(ctx, ag, d.cfg, log, nil)
-	close(events)
-	<-printed
 	return errors.Join(err, d.ended())
 }
 
@@ -192,6 +181,9 @@ func (d *devAgent) hello() {
 	d.screen.line("  everything  %s (removed at the end)", d.tmp)
 	d.screen.line("  short times settle %s, min_interval %s, retry %s, burst %d", c.Throttle.Settle, c.Throttle.MinInterval, c.Retry.Base, c.Throttle.Burst)
 	d.screen.line("In a second terminal:")
+	if dir := pathLacks(); dir != "" {
+		d.screen.line("  export PATH=%s:$PATH", dir)
+	}
 	d.screen.line("  export LISTENER_SOCKET=%s    # or --socket with each command", c.API.Socket)
 	d.screen.line("  listener status")
 	if key := d.someKey(); key != "" {
@@ -200,13 +192,28 @@ func (d *devAgent) hello() {
 	d.screen.line("")
 }
 
-// event is one line, and after a run the last lines that it wrote.
+// pathLacks is the directory of this binary if a shell does not find it as
+// listener, else "".
+func pathLacks() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if found, err := exec.LookPath("listener"); err == nil {
+		if real, err := filepath.EvalSymlinks(found); err == nil && real == exe {
+			return ""
+		}
+	}
+	return filepath.Dir(exe)
+}
+
+// event prints one line, and after a run the last lines that it wrote.
 func (d *devAgent) event(ev status.Event) {
 	if d.a.json() {
 		_ = json.NewEncoder(d.a.out).Encode(ev) // nobody reads any more: go on
 		return
 	}
-	d.screen.line("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
+	d.screen.print("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
 	if ev.Name != "run ended" {
 		return
 	}
@@ -216,11 +223,11 @@ func (d *devAgent) event(ev status.Event) {
 	}
 	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	if len(lines) > maxOutput {
-		d.screen.line("              | … (`listener logs` has all of it)")
+		d.screen.print("              | … (`listener logs` has all of it)")
 		lines = lines[len(lines)-maxOutput:]
 	}
 	for _, l := range lines {
-		d.screen.line("              | %s", l)
+		d.screen.print("              | %s", l)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/local"
+	"github.com/listener-agent/listener/store/nats"
+	"github.com/spf13/cobra"
 )
 
 // The exit codes.
@@ -57,8 +59,16 @@ func failed(code int, hint, format string, args ...any) error {
 	return &cliError{err: fmt.Errorf(format, args...), hint: hint, code: code}
 }
 
-func usage(err error) error {
-	hint := "`listener --help` lists the commands, `listener COMMAND --help` the flags of one"
+// usage makes err one of usage. c, which returned it before it began, may be nil.
+func usage(c *cobra.Command, err error) error {
+	hint := "`listener --help` lists the commands"
+	text, near, _ := strings.Cut(err.Error(), "\n\nDid you mean this?\n\t")
+	if near != "" { // cobra's list, one a line
+		err = errors.New(text)
+		hint = "is it `listener " + strings.Join(strings.Fields(near), "`, `listener ") + "`? " + hint
+	} else if c != nil && c.HasParent() {
+		hint = "usage: " + c.UseLine() + "; `" + c.CommandPath() + " --help` says more"
+	}
 	if own, ok := errors.AsType[*cliError](err); ok && own.hint != "" {
 		hint = own.hint
 	}
@@ -155,6 +165,9 @@ func split(err error) (text, hint string) {
 		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
 	}
 	if e, ok := errors.AsType[*local.Error](err); ok && e.Hint != "" {
+		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
+	}
+	if e, ok := errors.AsType[*nats.Error](err); ok && e.Hint != "" {
 		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
 	}
 	return err.Error(), ""

@@ -108,11 +108,11 @@ func (f initFlags) files() ([]made, error) {
 	}
 	path := filepath.Join(f.dir, "data_bags", "service", f.service+".json")
 	if _, err := manifest.Parse(path, service); err != nil {
-		return nil, usage(err)
+		return nil, usage(nil, err)
 	}
 	if f.store != "" {
 		if _, err := config.ParseStoreURL(f.store); err != nil {
-			return nil, usage(err)
+			return nil, usage(nil, err)
 		}
 	}
 	return []made{

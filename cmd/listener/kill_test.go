@@ -29,6 +29,20 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		kills = 40
 	}
+	testKill(t, func(k *killer) bool { return k.kills >= kills })
+}
+
+// TestSoakKill is TestKill for the time that SOAK says.
+func TestSoakKill(t *testing.T) {
+	d, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		t.Skip("SOAK says no time, such as 10m")
+	}
+	end := time.Now().Add(d)
+	testKill(t, func(*killer) bool { return time.Now().After(end) })
+}
+
+func testKill(t *testing.T, enough func(*killer) bool) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("LISTENER_TEST_SEED"); s != "" {
 		var err error
@@ -39,7 +53,7 @@ func TestKill(t *testing.T) {
 	t.Logf("LISTENER_TEST_SEED=%d", seed)
 	k := newKiller(t, rand.New(rand.NewPCG(seed, 0)))
 	started := time.Now()
-	for k.kills < kills && !t.Failed() {
+	for !enough(k) && !t.Failed() {
 		k.round()
 	}
 	t.Logf("%d kills in %s: %d of the agent alone, %d of a supervisor alone, %d of both; %d commits", k.kills,

@@ -34,9 +34,9 @@ func run(args []string, std stdio, environ []string) int {
 	a := &app{stdio: std, environ: environ}
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.started {
-		err = usage(err)
+		err = usage(c, err)
 	}
 	return a.fail(err)
 }

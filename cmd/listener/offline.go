@@ -129,7 +129,7 @@ func (o *offline) Attribute(region, key string) (string, bool) {
 func (o *offline) Proven(string) bool { return true }
 
 // Authoritative is true: the store was read just now.
-func (o *offline) Authoritative() bool { return true }
+func (o *offline) Replica() bool { return false }
 
 // Known is true.
 func (o *offline) Known(string) bool   { return true }

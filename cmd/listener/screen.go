@@ -4,20 +4,48 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"unicode"
 )
 
-// screen writes whole lines from several goroutines, without what could drive
-// a terminal: a command's output is not ours.
+// screen writes whole lines in the order in which they were given, whoever
+// gives them, without what could drive a terminal: a command's output is not
+// ours. One goroutine, ended by close, writes.
 type screen struct {
-	mu sync.Mutex
-	w  io.Writer
+	w     io.Writer
+	queue chan func()
+	ended chan struct{}
 }
 
-func newScreen(w io.Writer) *screen { return &screen{w: w} }
+// screenBuffer is how much may wait for a terminal that was stopped.
+const screenBuffer = 1024
 
+func newScreen(w io.Writer) *screen {
+	s := &screen{w: w, queue: make(chan func(), screenBuffer), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		for f := range s.queue {
+			f()
+		}
+	}()
+	return s
+}
+
+// line gives one line, and waits if too many do.
 func (s *screen) line(format string, args ...any) {
+	s.queue <- func() { s.print(format, args...) }
+}
+
+// offer has f called in its turn, which may print; when too much waits it is
+// dropped.
+func (s *screen) offer(f func()) {
+	select {
+	case s.queue <- f:
+	default:
+	}
+}
+
+// print writes a line at once; only what offer calls may.
+func (s *screen) print(format string, args ...any) {
 	text := strings.Map(func(r rune) rune {
 		if r == '\t' {
 			return ' '
@@ -27,7 +55,11 @@ func (s *screen) line(format string, args ...any) {
 		}
 		return r
 	}, fmt.Sprintf(format, args...))
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	_, _ = fmt.Fprintln(s.w, text)
+}
+
+// close waits until everything is written. Nothing may be given after it.
+func (s *screen) close() {
+	close(s.queue)
+	<-s.ended
 }

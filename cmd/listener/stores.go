@@ -15,6 +15,7 @@ import (
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/etcd"
 	"github.com/listener-agent/listener/store/local"
+	"github.com/listener-agent/listener/store/nats"
 )
 
 // openStore opens the store of the settings. This is the only place that
@@ -41,10 +42,12 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 			return nil, "", err
 		}
 		return e, "", nil
+	case "nats":
+		return nats.Open(natsOptions(cfg.Store.NATS)), "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
-			Hint: "write local or etcd",
+			Hint: "write local, etcd or nats",
 		}
 	}
 }
@@ -54,6 +57,14 @@ func etcdOptions(c config.Etcd) etcd.Options {
 		Endpoints: c.EndpointURLs(), ServerName: c.ServerName,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 		Username: c.Username, PasswordFile: c.PasswordFile,
+	}
+}
+
+func natsOptions(c config.NATS) nats.Options {
+	return nats.Options{
+		Servers: c.ServerURLs(), Bucket: c.Bucket, Replicas: c.Replicas,
+		CredsFile: c.CredsFile, NKeyFile: c.NkeyFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 	}
 }
 

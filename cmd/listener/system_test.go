@@ -33,6 +33,7 @@ type system struct {
 
 	settings map[string]string // TOML values by "table.name"; written at each start
 	agent    *agentProc        // nil: none was started
+	puts     int               // of goesOn
 }
 
 // agentProc is one agent process.
@@ -67,7 +68,7 @@ func newSystem(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "ls")
+	dir, err := os.MkdirTemp("", "ls") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,5 +471,58 @@ func (s *system) cleanup() {
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.t.Error(err)
+	}
+}
+
+// newNode makes a system with the service app, which requires K, applied once, and
+// an agent that runs.
+func newNode(t *testing.T, edit ...func(*system)) *system {
+	t.Helper()
+	s := newSystem(t)
+	for _, e := range edit {
+		e(s)
+	}
+	s.manifest("app", "", "K")
+	s.putOffline("K", "first")
+	s.start()
+	s.applied("app", "K='first'")
+	return s
+}
+
+// goesOn shows that the agent lives and still does its work: a new value of K
+// reaches app's environment file, by a run that ends well.
+func (s *system) goesOn() {
+	s.t.Helper()
+	s.puts++
+	value := fmt.Sprintf("value-%d", s.puts)
+	s.put("K", value)
+	s.applied("app", "K='"+value+"'")
+	if st := s.must(); st.LastRun == nil || st.LastRun.Result != "ok" {
+		s.t.Errorf("the last run did not end well: %+v", st.LastRun)
+	}
+}
+
+// again ends the agent with sig and starts another one.
+func (s *system) again(sig syscall.Signal) {
+	s.t.Helper()
+	s.end(sig)
+	s.start()
+}
+
+// run is a subtest on this system.
+func (s *system) run(name string, test func(*testing.T)) {
+	s.t.Run(name, func(t *testing.T) {
+		outer := s.t
+		s.t = t
+		defer func() { s.t = outer }()
+		test(t)
+	})
+}
+
+// asRoot skips a test that needs root; CI has it.
+func asRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
 	}
 }

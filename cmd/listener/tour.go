@@ -58,6 +58,9 @@ func (g *guide) play(ctx context.Context, ended chan error) error {
 		return err
 	}
 	defer g.c.Close()
+	if _, err := g.until(ctx, "the store to be read", func(s status.Status) bool { return s.Store.State == "ok" }); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		title string
 		play  func(context.Context) error
@@ -75,8 +78,16 @@ func (g *guide) play(ctx context.Context, ended chan error) error {
 		}
 	}
 	g.d.screen.line("")
-	g.d.screen.line("== That is the main job. Try it yourself: listener dev %s", g.d.dir)
+	g.d.screen.line("== That is the main job. Try it yourself: %s dev %s", called(), g.d.dir)
 	return nil
+}
+
+// called is how this binary was called, so that a line can be typed again.
+func called() string {
+	if strings.Contains(os.Args[0], "/") {
+		return os.Args[0]
+	}
+	return "listener"
 }
 
 // connect waits until the agent answers.
@@ -160,7 +171,7 @@ func (g *guide) offOn(ctx context.Context) error {
 	if st.RunsTotal != before || st.On || st.Pending == nil {
 		return tourFailed("off, but there were %d runs", st.RunsTotal-before)
 	}
-	g.d.screen.line("%s  status: pending, held by the gate %s", time.Now().Format("15:04:05.000"), st.Pending.Gate)
+	g.d.screen.line("%s  status: a run is pending; nothing runs while off", time.Now().Format("15:04:05.000"))
 	if _, err := g.c.On(ctx, ""); err != nil {
 		return err
 	}
