@@ -36,14 +36,13 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 	return h
 }
 
+// The suite looks for goroutines left behind, so nothing may run beside it.
 func TestContract(t *testing.T) {
-	t.Parallel()
 	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newServer(t)) })
 }
 
 // The oldest one that is supported, as Debian has it.
 func TestContractOldest(t *testing.T) {
-	t.Parallel()
 	bin, err := exec.LookPath("etcd")
 	if err != nil {
 		t.Skip("there is no etcd here (Debian: etcd-server)")
