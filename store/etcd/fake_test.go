@@ -28,8 +28,9 @@ type fake struct {
 	mu      sync.Mutex // guards following
 	rev     int64
 	cluster uint64
-	behind  int64 // how far the revision is back when a watch is made
-	streams []pb.Watch_WatchServer
+	behind  int64                // how far the revision is back when a watch is made
+	stream  pb.Watch_WatchServer // the newest
+	made    int                  // watches on it
 }
 
 func newFake(t *testing.T) *fake {
@@ -78,7 +79,7 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
 func (f *fake) Watch(s pb.Watch_WatchServer) error {
-	f.set(func() { f.streams = append(f.streams, s) })
+	f.set(func() { f.stream, f.made = s, 0 })
 	for id := int64(0); ; {
 		r, err := s.Recv()
 		if err != nil {
@@ -87,33 +88,43 @@ func (f *fake) Watch(s pb.Watch_WatchServer) error {
 		if r.GetCreateRequest() == nil {
 			continue
 		}
-		f.mu.Lock()
-		h := f.headerLocked()
-		h.Revision -= f.behind
-		f.mu.Unlock()
-		if err := s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err != nil {
+		f.set(func() {
+			h := f.headerLocked()
+			h.Revision -= f.behind
+			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil {
+				f.made++
+			}
+		})
+		if err != nil {
 			return err
 		}
 		id++
 	}
 }
 
-// tell sends messages on the newest stream.
-func (f *fake) tell(t *testing.T, all ...*pb.WatchResponse) {
+// tell sends messages on the newest stream, once that has n watches.
+func (f *fake) tell(t *testing.T, n int, all ...*pb.WatchResponse) {
 	t.Helper()
-	f.mu.Lock()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		f.mu.Lock()
+		if f.made >= n {
+			break
+		}
+		f.mu.Unlock()
+		if time.Now().After(end) {
+			t.Fatalf("not %d watches", n)
+		}
+	}
 	defer f.mu.Unlock()
 	for _, r := range all {
-		if r.Header == nil {
-			r.Header = f.headerLocked()
-		}
-		if err := f.streams[len(f.streams)-1].Send(r); err != nil {
+		r.Header = f.headerLocked()
+		if err := f.stream.Send(r); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// watchFake follows the fake; its watches are made when it returns.
+// watchFake follows the fake.
 func watchFake(t *testing.T, f *fake, prefixes ...string) <-chan store.Update {
 	t.Helper()
 	s, err := Open(Options{Endpoints: []string{f.url}, CheckEvery: 20 * time.Millisecond})
@@ -137,19 +148,9 @@ func next(t *testing.T, ch <-chan store.Update) store.Update {
 	}
 }
 
-// fresh is the next update but those of awaitWatch.
-func fresh(t *testing.T, ch <-chan store.Update) store.Update {
-	t.Helper()
-	for {
-		if u := next(t, ch); u.Kind != store.Change || u.Rev != 101 {
-			return u
-		}
-	}
-}
-
 func want(t *testing.T, ch <-chan store.Update, kind store.Kind, rev uint64) store.Update {
 	t.Helper()
-	u := fresh(t, ch)
+	u := next(t, ch)
 	if u.Kind != kind || u.Rev != rev {
 		t.Fatalf("kind %d to revision %d (%v), want %d to %d", u.Kind, u.Rev, u.Err, kind, rev)
 	}
@@ -188,9 +189,8 @@ func TestWentBackBeforeWatch(t *testing.T) {
 func TestFragments(t *testing.T) {
 	f := newFake(t)
 	ch := watchFake(t, f, "/t/")
-	f.awaitWatch(t, ch, 0)
 	f.set(func() { f.rev = 102 })
-	f.tell(t,
+	f.tell(t, 1,
 		&pb.WatchResponse{Fragment: true, Events: []*mvccpb.Event{event("/t/a", 102), event("/t/b", 102)}},
 		&pb.WatchResponse{Fragment: true, Events: []*mvccpb.Event{event("/t/c", 102)}},
 		&pb.WatchResponse{Events: []*mvccpb.Event{event("/t/d", 102)}})
@@ -199,36 +199,17 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// awaitWatch waits until the watch id delivers: what is told before the
-// client knows the id is lost, which a server does not do.
-func (f *fake) awaitWatch(t *testing.T, ch <-chan store.Update, id int64) {
-	t.Helper()
-	f.set(func() { f.rev = 101 })
-	for {
-		f.tell(t, &pb.WatchResponse{WatchId: id, Events: []*mvccpb.Event{event("/t/a", 101)}})
-		select {
-		case u := <-ch:
-			if u.Kind != store.Change {
-				t.Fatalf("kind %d: %v", u.Kind, u.Err)
-			}
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // Two prefixes: what was written together comes in two messages, which may be
 // late; the revision does not go back.
 func TestTwoPrefixes(t *testing.T) {
 	f := newFake(t)
 	ch := watchFake(t, f, "/t/a", "/t/b")
-	f.awaitWatch(t, ch, 1)
 	f.set(func() { f.rev = 103 })
-	f.tell(t,
+	f.tell(t, 2,
 		&pb.WatchResponse{WatchId: 1, Events: []*mvccpb.Event{event("/t/b", 103)}},
 		&pb.WatchResponse{WatchId: 0, Events: []*mvccpb.Event{event("/t/a", 102)}})
 	for seen := 0; seen < 2; {
-		u := fresh(t, ch)
+		u := next(t, ch)
 		if u.Kind != store.Change || u.Rev != 103 {
 			t.Fatalf("kind %d to revision %d", u.Kind, u.Rev)
 		}
@@ -240,8 +221,7 @@ func TestTwoPrefixes(t *testing.T) {
 func TestCompacted(t *testing.T) {
 	f := newFake(t)
 	ch := watchFake(t, f, "/t/")
-	f.awaitWatch(t, ch, 0)
 	f.set(func() { f.rev = 200 })
-	f.tell(t, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
+	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
 	want(t, ch, store.Reset, 200)
 }
