@@ -16,6 +16,7 @@ import (
 // loop. When ctx ends it leaves the step in progress to the next agent.
 func (a *Agent) execute(ctx context.Context, ex *execution) {
 	set, err := render.Stage(ctx, ex.files)
+	<-ex.recorded
 	if err == nil {
 		var written []string
 		written, err = set.Swap()

@@ -28,7 +28,10 @@ type execution struct {
 	only  map[string]candidate // services that only declare, written with this run
 	jobs  map[string]provision.Job
 	node  []byte // node.json
-	step  string // in progress, for Cancel
+	// recorded is closed when state.json and last_provision tell of the run:
+	// until then files are staged, but nothing live is touched.
+	recorded chan struct{}
+	step     string // in progress, for Cancel
 }
 
 // begin takes the snapshot, records that a run starts, and starts it.
@@ -46,12 +49,13 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	}
 	a.st.Run = ex.rs
 	a.markDirty(ex.rs)
+	a.exec = ex
+	a.wg.Go(func() { a.execute(a.runCtx, ex) })
 	a.save()
 	a.fault("last_provision", a.throttle.Add(now, kind))
-	a.exec = ex
+	close(ex.recorded)
 	a.pend, a.meanwhile = pending{}, pending{}
 	a.runsTotal++
-	a.wg.Go(func() { a.execute(a.runCtx, ex) })
 	run := &ex.rs.Run
 	a.emit("run started", fmt.Sprintf("%s run %s: %s", run.Kind, run.ID, shorten(run.Reasons, 4)),
 		"run", run.ID, "keys", shorten(run.Keys, 20), "services", shorten(run.Services, 20))
@@ -85,7 +89,7 @@ func (a *Agent) markDirty(rs *runState) {
 // snapshot plans a run from the present state alone.
 func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	started := time.Now()
-	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}}
+	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}, recorded: make(chan struct{})}
 	rs := &runState{Forced: a.st.Forced, Run: status.Run{
 		ID: provision.NewRunID(started), Kind: string(kind), Started: started,
 		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
