@@ -85,7 +85,7 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 	case a.booted && v.known:
 		add(status.Condition{
 			Name: "replica serves", Severity: warning,
-			Text: fmt.Sprintf("store %s does not answer (%s); values saved %s ago serve", a.cfg.Store.String(), errText(v.err), age(v.replicaAt)),
+			Text: fmt.Sprintf("store %s does not answer; values saved %s ago serve: %s", a.cfg.Store.String(), age(v.replicaAt), errText(v.err)),
 			Hint: "the agent goes on trying",
 		})
 	case a.booted:

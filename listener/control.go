@@ -131,7 +131,8 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			acc.Changed = append(acc.Changed, "key "+k)
 		}
 		if len(acc.Changed) > 0 {
-			a.watch.force = true // read what the store says now
+			_ = a.writeReplicaNow() // accepted is accepted, whatever happens next; an error is told
+			a.watch.force = true    // read what the store says now
 		}
 		for _, k := range a.acceptAbsent(key) { // of one key: an outage makes many look absent
 			acc.Changed = append(acc.Changed, "absence of "+k)

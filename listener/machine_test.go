@@ -321,7 +321,7 @@ func TestMachine(t *testing.T) {
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
 			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}}
-			n.runner.command = w.command
+			n.runner.use(w.command)
 			for _, id := range machineServices {
 				w.writeManifest(id)
 				w.there[id] = true

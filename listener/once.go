@@ -3,7 +3,6 @@ package listener
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
@@ -51,12 +50,7 @@ func (a *Agent) Once(ctx context.Context) (OnceResult, error) {
 // in progress is left alone.
 func (a *Agent) shutdown() {
 	a.saveManifests()
-	if !a.view.reset {
-		return
-	}
-	if data, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
-		if err := writeReplica(a.replicaPath(), data); err != nil {
-			a.log.Warn("write replica", "error", err)
-		}
+	if err := a.writeReplicaNow(); err != nil {
+		a.log.Warn("write replica", "error", err)
 	}
 }

@@ -152,21 +152,25 @@ func (v *view) ofThisStore(good *resolve.Good) *resolve.Good {
 	return known
 }
 
-// forgetLostRevisions does that for what every service last used.
+// forgetLostRevisions does that for what every service last used, once the
+// replica knows of the hold that they are the other sign of.
 func (a *Agent) forgetLostRevisions() {
-	changed := false
+	todo := map[string]*resolve.Good{}
 	for id, st := range a.st.Services {
 		if st.Good == nil {
 			continue
 		}
 		if good := a.view.ofThisStore(st.Good); good != st.Good {
-			a.st.edit(id).Good = good
-			changed = true
+			todo[id] = good
 		}
 	}
-	if changed {
-		a.save()
+	if len(todo) == 0 || a.writeReplicaNow() != nil {
+		return
 	}
+	for id, good := range todo {
+		a.st.edit(id).Good = good
+	}
+	a.save()
 }
 
 // add makes values part of the picture.

@@ -655,7 +655,7 @@ func TestAnAcceptedRegressionIsNoneAfterARestart(t *testing.T) {
 		n.put("A", "1")
 		n.up()
 		n.wantSteps("node")
-		n.runner.command = failing
+		n.runner.use(failing)
 		n.put("A", "2") // decl has it, app is in between
 		n.wantSteps("node", "node")
 		m.Wipe()
@@ -663,7 +663,8 @@ func TestAnAcceptedRegressionIsNoneAfterARestart(t *testing.T) {
 		if _, err := n.agent.Accept(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
-		n.runner.command = nil
+		synctest.Wait()
+		n.runner.use(nil)
 		time.Sleep(time.Hour)
 		steps := len(n.steps())
 		n.stop()

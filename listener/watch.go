@@ -168,6 +168,20 @@ func (a *Agent) saveReplica() {
 	})
 }
 
+// writeReplicaNow writes the view at once, where what is done next must not be
+// known without it: after a crash in between, a hold would be forgotten.
+func (a *Agent) writeReplicaNow() error {
+	if !a.view.reset {
+		return nil
+	}
+	data, err := a.view.snapshot(a.identity(), time.Now())
+	if err == nil {
+		err = writeReplica(a.replicaPath(), data)
+	}
+	a.fault("replica", err)
+	return err
+}
+
 func errText(err error) string {
 	if err == nil {
 		return "no answer"

@@ -9,8 +9,6 @@ import (
 	"os"
 	"slices"
 	"time"
-
-	"github.com/listener-agent/listener/internal/atomicfile"
 )
 
 const (
@@ -31,6 +29,8 @@ type Record struct {
 	// stamps are in order of Up, all of one boot, none after the last reading
 	// of the clock; see prune for how many.
 	stamps []Stamp
+	// size of the file as this Record wrote it last; 0: it did not, or failed.
+	size int
 }
 
 // Open reads the record at path; a missing file is an empty record. The Record
@@ -210,8 +210,6 @@ func (r *Record) encode() []byte {
 	}
 	return b
 }
-
-func (r *Record) write() error { return atomicfile.Write(r.path, r.encode(), 0o600) }
 
 // gauge computes a token bucket from the times at which tokens were taken. Its
 // state is one time: when the bucket will be full again.

@@ -127,7 +127,7 @@ func runDir(b *testing.B, dir string) string {
 		}
 		return memory
 	}
-	run, err := os.MkdirTemp(memory, "listener-bench-")
+	run, err := os.MkdirTemp(memory, "listener-bench-") //nolint:usetesting // in memory, as /run is
 	if err != nil {
 		b.Fatal(err)
 	}

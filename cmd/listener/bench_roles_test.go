@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/listener"
+	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/status"
 	"github.com/listener-agent/listener/store"
 )
@@ -52,8 +54,10 @@ type order struct {
 type measured struct {
 	// Latency is from the return of Commit to the command's first instruction.
 	Latency []time.Duration
-	// Decision is the process's CPU from before Commit to the start of the run.
+	// Decision is the process's CPU from before Commit to the last gate.
 	Decision []time.Duration
+	// Begun is its CPU from before Commit until the run is handed on.
+	Begun []time.Duration
 	// Whole is its CPU from before Commit until the run is recorded.
 	Whole []time.Duration
 	// Runs is how many began.
@@ -69,6 +73,7 @@ type actor struct {
 	store  store.Store
 	stamps stamps
 	begun  chan time.Duration // for each run, the CPU used when it was started
+	gates  atomic.Int64       // the CPU used when the last gate was looked at last
 	ended  chan struct{}      // for each run, after all of it
 	values int
 }
@@ -125,8 +130,13 @@ func (a *actor) agent(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
+	p, err := provision.New(provision.Options{StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, Exe: filepath.Join(a.dir, "listener")})
+	if err != nil {
+		return err
+	}
+	thrifty()
 	ag, err := listener.New(listener.Options{
-		Config: a.cfg, Store: a.store, Exe: filepath.Join(a.dir, "listener"), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Config: a.cfg, Store: a.store, Runner: gatekeeper{p, a}, Log: slog.New(slog.NewTextHandler(log, nil)),
 		OnEvent: func(ev status.Event) {
 			switch ev.Name {
 			case "run started":
@@ -140,6 +150,19 @@ func (a *actor) agent(ctx context.Context) error {
 		return err
 	}
 	return ag.Run(ctx)
+}
+
+// gatekeeper notes when the agent asks whether another step runs, which is
+// the last gate: whatever it does after is a run.
+type gatekeeper struct {
+	*provision.Provisioner
+	a *actor
+}
+
+func (g gatekeeper) Busy() (bool, error) {
+	busy, err := g.Provisioner.Busy()
+	g.a.gates.Store(int64(processCPU(os.Getpid())))
+	return busy, err
 }
 
 // obey carries out orders until there are no more.
@@ -191,7 +214,8 @@ func (a *actor) changes(n int, m *measured) error {
 		}
 		<-a.ended
 		m.Latency = append(m.Latency, first-at)
-		m.Decision = append(m.Decision, begun-cpu)
+		m.Decision = append(m.Decision, time.Duration(a.gates.Load())-cpu)
+		m.Begun = append(m.Begun, begun-cpu)
 		m.Whole = append(m.Whole, processCPU(pid)-cpu)
 		m.Runs++
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/etcd"
 	"github.com/listener-agent/listener/store/local"
 	"github.com/listener-agent/listener/store/nats"
 )
@@ -32,13 +33,30 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 		}
 		l, err := local.Open(local.Options{Path: path})
 		return nilStore(l), "", err
+	case "etcd":
+		e, err := etcd.Open(etcdOptions(cfg.Store.Etcd))
+		if errors.Is(err, store.ErrInvalid) {
+			return nil, "", &config.Error{Name: "store.etcd", Text: err.Error()}
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		return e, "", nil
 	case "nats":
 		return nats.Open(natsOptions(cfg.Store.NATS)), "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
-			Hint: "write local or nats",
+			Hint: "write local, etcd or nats",
 		}
+	}
+}
+
+func etcdOptions(c config.Etcd) etcd.Options {
+	return etcd.Options{
+		Endpoints: c.EndpointURLs(), ServerName: c.ServerName,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Username: c.Username, PasswordFile: c.PasswordFile,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,7 +33,7 @@ func (l *link) latest(ctx context.Context, filters []string) (state, error) {
 func (l *link) latestOnce(ctx context.Context, filters []string) (s state, err error) {
 	subject := "$JS.API.DIRECT.GET." + l.names.stream
 	if len(filters) != 1 || filters[0] != l.names.all() {
-		filters = append(filters[:len(filters):len(filters)], l.names.meta)
+		filters = append(slices.Clip(filters), l.names.meta)
 	}
 	body, err := json.Marshal(map[string]any{"multi_last": filters})
 	if err != nil {
