@@ -72,7 +72,8 @@ func (l *link) createConsumer(ctx context.Context, name string, config jetstream
 	if err != nil {
 		return err
 	}
-	answer, err := l.request(ctx, &nats.Msg{Subject: "$JS.API.CONSUMER.CREATE." + l.names.stream + "." + name, Data: body})
+	// Asked again it is the same consumer: it has a name.
+	answer, err := l.ask(ctx, &nats.Msg{Subject: "$JS.API.CONSUMER.CREATE." + l.names.stream + "." + name, Data: body})
 	if err != nil {
 		return err
 	}

@@ -42,12 +42,16 @@ type waiter struct {
 func (s *Store) connect() (*link, error) {
 	t := time.AfterFunc(sayAfter, func() { s.hub.waits(s.noAnswer()) })
 	defer t.Stop()
+	d := &dialer{ctx: s.ctx}
 	l := &link{names: s.names, gone: make(chan struct{}), waiting: make(map[*waiter]struct{}), refusal: make(map[string]error)}
-	options, err := s.connectOptions(l)
+	options, err := s.connectOptions(l, d)
 	if err != nil {
 		return nil, err
 	}
 	l.nc, err = nats.Connect(s.servers(), options...)
+	if errors.Is(err, nats.ErrNoServers) && d.failed != nil {
+		err = d.failed // says more
+	}
 	if err != nil {
 		return nil, connectError(s.opts.Servers, err)
 	}
@@ -86,7 +90,7 @@ func (s *Store) servers() string {
 // learn remembers the other servers of the cluster for the next connection.
 func (s *Store) learn(nc *nats.Conn) { s.hub.discovered = nc.DiscoveredServers() }
 
-func (s *Store) connectOptions(l *link) ([]nats.Option, error) {
+func (s *Store) connectOptions(l *link, d *dialer) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name(s.opts.Name),
 		nats.NoReconnect(), // run does, with fresh credentials and more jitter
@@ -95,7 +99,7 @@ func (s *Store) connectOptions(l *link) ([]nats.Option, error) {
 		nats.FlusherTimeout(dialTimeout),
 		nats.PingInterval(s.opts.PingEvery),
 		nats.MaxPingsOutstanding(1),
-		nats.SetCustomDialer(dialer{s.ctx}),
+		nats.SetCustomDialer(d),
 		nats.ClosedHandler(func(*nats.Conn) { close(l.gone) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {
@@ -167,12 +171,16 @@ func fileError(what string, err error) error {
 	return &Error{Err: fmt.Errorf("%w: %s: %w", errFile, what, err), Hint: "put it right; it is read again at the next attempt"}
 }
 
-// dialer lets Close end an attempt to connect.
-type dialer struct{ ctx context.Context }
+// dialer lets Close end an attempt to connect, which one goroutine makes.
+type dialer struct {
+	ctx    context.Context
+	failed error // the last attempt
+}
 
-func (d dialer) Dial(network, address string) (net.Conn, error) {
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	n := net.Dialer{Timeout: dialTimeout, KeepAlive: -1} // the pings do that
 	c, err := n.DialContext(d.ctx, network, address)
+	d.failed = err
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func harness(t *testing.T) *storetest.Harness {
 	return h
 }
 
+// The suite looks for goroutines left behind, so nothing may run beside it.
 func TestContract(t *testing.T) {
-	t.Parallel()
 	storetest.Run(t, harness)
 }

@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -23,6 +24,9 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv(serverConfig); config != "" {
 		serve(config)
 	}
+	// Tests wait for time to pass, more than for processors.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "4")
 	os.Exit(m.Run())
 }
 
