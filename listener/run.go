@@ -47,7 +47,9 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	a.st.Run = ex.rs
 	a.markDirty(ex.rs)
 	a.save()
-	a.fault("last_provision", a.throttle.Add(now, kind))
+	err = a.throttle.Add(now, kind)
+	a.unstamped = err != nil
+	a.fault("last_provision", err)
 	a.exec = ex
 	a.pend, a.meanwhile = pending{}, pending{}
 	a.runsTotal++
