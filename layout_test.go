@@ -35,8 +35,10 @@ var imports = map[string][]string{
 	"manifest":            {},
 	"status":              {},
 	"store":               {},
+	"store/etcd":          {"store", "store/internal/feed"},
 	"store/internal/feed": {"store"},
 	"store/local":         {"store", "store/internal/feed", "internal/atomicfile"},
+	"store/nats":          {"store", "store/internal/feed"},
 	"store/storetest":     {"store", "store/internal/feed"},
 
 	"api":                  shared,

@@ -98,6 +98,8 @@ type Etcd struct {
 	CertFile string `toml:"cert_file" path:"text"`
 	// PEM file of the client certificate's key. Empty: none. Goes with cert_file.
 	KeyFile string `toml:"key_file" path:"text"`
+	// The name that the servers' certificates must have. Empty: the host of the endpoint.
+	ServerName string `toml:"server_name"`
 	// User name for etcd's own access control. Empty: none. Goes with password_file.
 	Username string `toml:"username"`
 	// File whose content is the password; one newline at its end is dropped. Empty: none. Goes with username.

@@ -110,7 +110,7 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 	case a.booted && v.known:
 		add(status.Condition{
 			Name: "replica serves", Severity: warning,
-			Text: fmt.Sprintf("store %s does not answer (%s); values saved %s ago serve", a.cfg.Store.String(), errText(v.err), age(v.replicaAt)),
+			Text: fmt.Sprintf("store %s does not answer; values saved %s ago serve: %s", a.cfg.Store.String(), age(v.replicaAt), errText(v.err)),
 			Hint: "the agent goes on trying",
 		})
 	case a.booted:
@@ -119,6 +119,11 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 			Text: fmt.Sprintf("store %s did not answer yet and there is no replica: %s", a.cfg.Store.String(), errText(v.err)),
 			Hint: "check [store] in the settings and that the store is up",
 		})
+	}
+	if s, ok := a.opt.Store.(interface{ Warnings() []string }); ok {
+		for _, text := range s.Warnings() {
+			add(status.Condition{Name: "store durability", Severity: info, Text: text})
+		}
 	}
 	if len(v.held) > 0 {
 		var keys []string

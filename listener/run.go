@@ -93,24 +93,22 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
 	}}
 	ex.rs = rs
+	inRun := make(map[string]candidate, len(w.nodeIDs)+len(w.own)+len(w.files))
 	if w.node {
-		rs.Steps = append(rs.Steps, a.planNode(w))
+		rs.Steps = append(rs.Steps, a.planNode(w, inRun))
 	}
 	for _, id := range a.ordered(w.own) {
 		if w.heldUntil[id] == 0 {
+			inRun[id] = a.table.candidate(id)
 			rs.Steps = append(rs.Steps, stepPlan{
 				Step: id, Work: a.ownWork(id), ids: []string{id},
-				Services: map[string]candidate{id: a.table.candidate(id)},
+				Services: map[string]candidate{id: inRun[id]},
 			})
 		}
 	}
-	inRun := map[string]candidate{}
 	keys := map[string]bool{}
 	for _, p := range rs.Steps {
 		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: p.ids})
-		for _, id := range p.ids {
-			inRun[id] = a.table.candidate(id)
-		}
 	}
 	for id := range inRun {
 		if a.table.due(id) {
@@ -134,14 +132,16 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	return ex, a.prepare(ex, inRun)
 }
 
-// planNode is the node step for all its services that are not waiting.
-func (a *Agent) planNode(w *work) stepPlan {
+// planNode is the node step for all its services that are not waiting, each of
+// which it adds to inRun.
+func (a *Agent) planNode(w *work, inRun map[string]candidate) stepPlan {
 	p := stepPlan{
 		Step: nodeStep, Work: w.nodeWork, Services: map[string]candidate{}, ids: w.nodeIDs,
 		NodeDigest: a.dig.node(w.nodeIDs, a.cfg.Provision.Command),
 	}
 	for _, id := range w.nodeIDs {
-		if c := a.table.candidate(id); !a.table.settled(id, c) {
+		c := a.table.candidate(id)
+		if inRun[id] = c; !a.table.settled(id, c) {
 			p.Services[id] = c
 		}
 	}
@@ -160,15 +160,14 @@ func (a *Agent) prepare(ex *execution, inRun map[string]candidate) error {
 		}
 		ex.files = append(ex.files, files...)
 	}
-	doc := render.NodeDoc{RunID: ex.rs.Run.ID, Datastores: map[string]string{}}
+	doc := render.NodeDoc{RunID: ex.rs.Run.ID, Datastores: make(map[string]string, len(a.table.required))}
 	for _, p := range ex.rs.Steps {
 		for _, id := range p.ids {
 			c := inRun[id]
 			doc.Services = append(doc.Services, a.nodeService(id, c, p.Step == nodeStep))
-			for _, pid := range slices.Sorted(maps.Keys(c.Good.Uses)) {
-				key, text := keyOf(pid), c.Good.Uses[pid].Text
-				if _, had := doc.Datastores[key]; !had || pid == key { // {KEY} before {KEY[]} and {service/KEY}
-					doc.Datastores[key] = text
+			for _, u := range a.table.uses(id, c) {
+				if _, had := doc.Datastores[u.Key]; !had || u.ID == u.Key { // {KEY} before {KEY[]} and {service/KEY}
+					doc.Datastores[u.Key] = u.Answer.Text
 				}
 			}
 		}
@@ -195,6 +194,7 @@ func (a *Agent) nodeService(id string, c candidate, node bool) render.NodeServic
 	if node {
 		s.RunList = m.RunList
 	}
+	s.Environment = make([]render.Var, 0, len(c.Good.Vars))
 	for name, value := range c.Good.Vars {
 		s.Environment = append(s.Environment, render.Var{Name: name, Value: value})
 	}

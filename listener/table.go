@@ -226,6 +226,23 @@ func (t *table) candidate(id string) candidate {
 	return c
 }
 
+// uses are the answers that c was made of, sorted by ID.
+func (t *table) uses(id string, c candidate) []resolve.Use {
+	uses := make([]resolve.Use, 0, len(c.Good.Uses))
+	if r := t.rows[id]; r.res.State == resolve.Ready { // as resolved, which is sorted
+		for _, u := range r.res.Uses {
+			if u.Answer.Rank != resolve.None {
+				uses = append(uses, u)
+			}
+		}
+		return uses
+	}
+	for _, pid := range slices.Sorted(maps.Keys(c.Good.Uses)) {
+		uses = append(uses, resolve.Use{ID: pid, Key: keyOf(pid), Answer: c.Good.Uses[pid]})
+	}
+	return uses
+}
+
 // settled reports whether success with c would change nothing but the time.
 func (t *table) settled(id string, c candidate) bool {
 	st := t.a.st.service(id)

@@ -45,7 +45,9 @@ func NodeJSON(d NodeDoc) ([]byte, error) {
 		w.text(item, "run list item")
 	}
 	w.raw("],\n \"configuration\": {\"datastores\": {")
-	for i, key := range slices.Sorted(maps.Keys(d.Datastores)) {
+	keys := slices.AppendSeq(make([]string, 0, len(d.Datastores)), maps.Keys(d.Datastores))
+	slices.Sort(keys)
+	for i, key := range keys {
 		w.comma(i, ",")
 		w.raw("\n  ")
 		w.member(key, d.Datastores[key], "datastore ", key)

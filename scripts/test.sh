@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests with the race detector: scripts/test.sh [go test flag or package]...
-# (no package: all). What they need beside Go is listed here. As root, or with
+# (no package: all, those of the modules in test/ too, which build the servers
+# that they need). What they need beside Go is listed here. As root, or with
 # CI=true, what is missing is installed by apt-get; else the line that installs
 # it is printed, and what has to be left out.
 set -euo pipefail
@@ -16,6 +17,7 @@ int main(void) { return 0; }' | ${CC:-gcc} -x c -o /dev/null - >/dev/null 2>&1
 # without them. For a program: command -v NAME.
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
+  "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
 )
 
 # missing prints the lines of needs that are not met.
@@ -62,6 +64,18 @@ if has_cc; then
   flags+=(-race)
 fi
 # The last argument that is no flag is a package; without one it is all of them.
-[[ $# -gt 0 && ${!#} != -* ]] || set -- "$@" ./...
-echo "test: go test ${flags[*]} $*"
-exec go test "${flags[@]}" "$@"
+modules=(.)
+[[ $# -gt 0 && ${!#} != -* ]] || {
+  set -- "$@" ./...
+  for mod in test/*/go.mod; do
+    modules+=("${mod%/go.mod}")
+  done
+}
+result=0
+for module in "${modules[@]}"; do
+  start=$SECONDS
+  echo "test: in $module: go test ${flags[*]} $*"
+  go -C "$module" test "${flags[@]}" "$@" || result=1
+  echo "test: in $module: $((SECONDS - start)) s"
+done
+exit "$result"

@@ -12,8 +12,9 @@ const (
 	// MaxKey is the length of the longest key, in bytes.
 	MaxKey = 2048
 	// MaxValue is the size of the largest value, and of all values of one
-	// Commit together, in bytes (etcd takes requests of 1.5 MiB).
-	MaxValue = 1 << 20
+	// Commit together, in bytes (etcd takes requests of 1.5 MiB, NATS messages
+	// of 1 MiB with their headers).
+	MaxValue = 1_000_000
 	// MaxOps is how many conditions, and how many ops, one Commit may have
 	// (etcd's default).
 	MaxOps = 128

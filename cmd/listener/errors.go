@@ -11,6 +11,7 @@ import (
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/local"
+	"github.com/listener-agent/listener/store/nats"
 	"github.com/spf13/cobra"
 )
 
@@ -164,6 +165,9 @@ func split(err error) (text, hint string) {
 		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
 	}
 	if e, ok := errors.AsType[*local.Error](err); ok && e.Hint != "" {
+		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
+	}
+	if e, ok := errors.AsType[*nats.Error](err); ok && e.Hint != "" {
 		return strings.TrimSuffix(err.Error(), " ("+e.Hint+")"), e.Hint
 	}
 	return err.Error(), ""

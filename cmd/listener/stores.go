@@ -13,7 +13,9 @@ import (
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/etcd"
 	"github.com/listener-agent/listener/store/local"
+	"github.com/listener-agent/listener/store/nats"
 )
 
 // openStore opens the store of the settings. This is the only place that
@@ -31,11 +33,38 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 		}
 		l, err := local.Open(local.Options{Path: path})
 		return nilStore(l), "", err
+	case "etcd":
+		e, err := etcd.Open(etcdOptions(cfg.Store.Etcd))
+		if errors.Is(err, store.ErrInvalid) {
+			return nil, "", &config.Error{Name: "store.etcd", Text: err.Error()}
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		return e, "", nil
+	case "nats":
+		return nats.Open(natsOptions(cfg.Store.NATS)), "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
-			Hint: "write local",
+			Hint: "write local, etcd or nats",
 		}
+	}
+}
+
+func etcdOptions(c config.Etcd) etcd.Options {
+	return etcd.Options{
+		Endpoints: c.EndpointURLs(), ServerName: c.ServerName,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Username: c.Username, PasswordFile: c.PasswordFile,
+	}
+}
+
+func natsOptions(c config.NATS) nats.Options {
+	return nats.Options{
+		Servers: c.ServerURLs(), Bucket: c.Bucket, Replicas: c.Replicas,
+		CredsFile: c.CredsFile, NKeyFile: c.NkeyFile,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 	}
 }
 

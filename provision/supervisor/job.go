@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,22 +85,22 @@ func ValidName(s string) bool {
 
 // JobPath is where a job file lies, mode 0600.
 func JobPath(runDir, run, step string) string {
-	return filepath.Join(runDir, run+"."+step+".job")
+	return path.Join(runDir, run+"."+step+".job")
 }
 
 // ResultPath is where a result file lies.
 func ResultPath(runDir, run, step string) string {
-	return filepath.Join(runDir, run+"."+step+".result")
+	return path.Join(runDir, run+"."+step+".result")
 }
 
 // PIDPath is where the supervisor notes the processes of a running step.
 func PIDPath(runDir, run, step string) string {
-	return filepath.Join(runDir, run+"."+step+".pid")
+	return path.Join(runDir, run+"."+step+".pid")
 }
 
 // LogPath is where the output of a run lies; see Log.
 func LogPath(stateDir, run string) string {
-	return filepath.Join(stateDir, "runs", run+".log")
+	return path.Join(stateDir, "runs", run+".log")
 }
 
 // resultTemp becomes the result file by rename. One fixed name per step: only

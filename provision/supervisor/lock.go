@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"syscall"
 	"time"
 )
@@ -18,7 +18,7 @@ var ErrLocked = errors.New("another provision holds the lock")
 type Lock struct{ fd int }
 
 // LockPath is the lock file of a state directory.
-func LockPath(stateDir string) string { return filepath.Join(stateDir, "provision.lock") }
+func LockPath(stateDir string) string { return path.Join(stateDir, "provision.lock") }
 
 // TryAcquire takes the lock or returns an error at once; ErrLocked when it is held.
 func TryAcquire(stateDir string) (*Lock, error) { return tryLock(stateDir, syscall.LOCK_EX) }

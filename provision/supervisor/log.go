@@ -3,7 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"sort"
 	"strconv"
 	"strings"
@@ -162,7 +162,7 @@ func (l *Log) nextLocked() bool {
 func openAppend(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if os.IsNotExist(err) {
-		if err = os.MkdirAll(filepath.Dir(name), 0o700); err == nil {
+		if err = os.MkdirAll(path.Dir(name), 0o700); err == nil {
 			f, err = os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		}
 	}
@@ -182,7 +182,7 @@ type LogPiece struct {
 // piece is ID.log itself (size 0 if it could not be written). The error is that
 // of fs.ErrNotExist when there is nothing.
 func LogPieces(path string) ([]LogPiece, error) {
-	names, err := filepath.Glob(globEscape(path) + ".*-*")
+	names, err := segments(path)
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +223,20 @@ func parseSegment(s string) (head, offset int64, ok bool) {
 	return head, offset, ok && err1 == nil && err2 == nil && head >= 0 && offset >= head
 }
 
-func globEscape(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(s)
+// segments are the files beside a log whose names may be those of its pieces.
+func segments(name string) (all []string, err error) {
+	dir, base := path.Split(name)
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if rest, ok := strings.CutPrefix(e.Name(), base); ok && strings.HasPrefix(rest, ".") {
+			all = append(all, name+rest)
+		}
+	}
+	return all, nil
 }

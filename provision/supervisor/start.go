@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -62,11 +61,11 @@ func lookPath(name string, env []string) (path string, found bool) {
 	if strings.Contains(name, "/") {
 		return name, true
 	}
-	for _, dir := range filepath.SplitList(pathOf(env)) {
-		if !filepath.IsAbs(dir) {
+	for dir := range strings.SplitSeq(pathOf(env), ":") {
+		if !strings.HasPrefix(dir, "/") {
 			continue
 		}
-		candidate := filepath.Join(dir, name)
+		candidate := dir + "/" + name
 		var st syscall.Stat_t
 		if syscall.Stat(candidate, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
 			continue
@@ -96,8 +95,8 @@ func explain(name, path, dir string, err error) *startError {
 	} else if !st.IsDir() {
 		return say(126, "has no working directory: %s is not a directory", dir)
 	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dir, path)
+	if !strings.HasPrefix(path, "/") {
+		path = dir + "/" + path
 	}
 	st, serr := os.Stat(path)
 	switch {

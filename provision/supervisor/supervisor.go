@@ -4,7 +4,10 @@
 //	listener supervise-step [JOBFILE]
 //
 // and taken over in this package's init, before anything else of the binary
-// runs. It imports nothing but the standard library.
+// runs. It imports nothing but the standard library, and of that only what is
+// ready early: packages initialise in the order of their names as soon as what
+// they import is, so that "path/filepath" or "runtime/debug" would let the
+// stores' clients go first.
 //
 // Without JOBFILE it is a standby: started ahead of need, it blocks on standard
 // input until the agent hands it the path of a job file in one line. End of
@@ -27,7 +30,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -286,7 +289,7 @@ func (c *command) linger() {
 		return
 	default:
 	}
-	debug.FreeOSMemory()
+	runtime.GC()
 	<-c.eof
 }
 

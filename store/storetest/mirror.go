@@ -135,7 +135,8 @@ func (m *mirror) allowed(u store.Update) error {
 		return fmt.Errorf("an update of unknown kind %d", u.Kind)
 	case m.resets == 0 || m.lost:
 		return fmt.Errorf("a Change before a Reset")
-	case u.Rev <= m.rev:
+	// A commit under two prefixes may come as two updates of one revision.
+	case u.Rev < m.rev || u.Rev == m.rev && len(m.prefixes) == 1:
 		return fmt.Errorf("a Change to revision %d after %d", u.Rev, m.rev)
 	case len(u.KVs)+len(u.Gone) == 0:
 		return fmt.Errorf("a Change of nothing")

@@ -1,0 +1,247 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/listener-agent/listener/store"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a server that lies as it is told to. It has one key, /t/a, whose
+// value is its revision.
+type fake struct {
+	pb.UnimplementedKVServer
+	pb.UnimplementedWatchServer
+	url string
+
+	mu      sync.Mutex // guards following
+	rev     int64
+	cluster uint64
+	behind  int64 // how far the revision is back when a watch is made
+	streams []pb.Watch_WatchServer
+}
+
+func newFake(t *testing.T) *fake {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{url: "http://" + ln.Addr().String(), rev: 100, cluster: 1}
+	s := grpc.NewServer()
+	pb.RegisterKVServer(s, f)
+	pb.RegisterWatchServer(s, f)
+	go func() { _ = s.Serve(ln) }()
+	t.Cleanup(s.Stop)
+	return f
+}
+
+func (f *fake) set(fn func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fn()
+}
+
+func (f *fake) headerLocked() *pb.ResponseHeader {
+	return &pb.ResponseHeader{Revision: f.rev, ClusterId: f.cluster}
+}
+
+func event(key string, rev int64) *mvccpb.Event {
+	return &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: fmt.Append(nil, rev), ModRevision: rev, CreateRevision: 1}}
+}
+
+func (f *fake) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: []*mvccpb.KeyValue{event("/t/a", f.rev).Kv}}, nil
+}
+
+func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	resp := &pb.TxnResponse{Header: f.headerLocked(), Succeeded: true}
+	for range r.Success {
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}})
+	}
+	return resp, nil
+}
+
+func (f *fake) Watch(s pb.Watch_WatchServer) error {
+	f.set(func() { f.streams = append(f.streams, s) })
+	for id := int64(0); ; {
+		r, err := s.Recv()
+		if err != nil {
+			return err
+		}
+		if r.GetCreateRequest() == nil {
+			continue
+		}
+		f.mu.Lock()
+		h := f.headerLocked()
+		h.Revision -= f.behind
+		f.mu.Unlock()
+		if err := s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err != nil {
+			return err
+		}
+		id++
+	}
+}
+
+// tell sends messages on the newest stream.
+func (f *fake) tell(t *testing.T, all ...*pb.WatchResponse) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range all {
+		if r.Header == nil {
+			r.Header = f.headerLocked()
+		}
+		if err := f.streams[len(f.streams)-1].Send(r); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// watchFake follows the fake; its watches are made when it returns.
+func watchFake(t *testing.T, f *fake, prefixes ...string) <-chan store.Update {
+	t.Helper()
+	s, err := Open(Options{Endpoints: []string{f.url}, CheckEvery: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ch := s.Watch(t.Context(), prefixes...)
+	want(t, ch, store.Reset, 100)
+	return ch
+}
+
+func next(t *testing.T, ch <-chan store.Update) store.Update {
+	t.Helper()
+	select {
+	case u := <-ch:
+		return u
+	case <-time.After(30 * time.Second):
+		t.Fatal("no update")
+		panic("unreachable")
+	}
+}
+
+// fresh is the next update but those of awaitWatch.
+func fresh(t *testing.T, ch <-chan store.Update) store.Update {
+	t.Helper()
+	for {
+		if u := next(t, ch); u.Kind != store.Change || u.Rev != 101 {
+			return u
+		}
+	}
+}
+
+func want(t *testing.T, ch <-chan store.Update, kind store.Kind, rev uint64) store.Update {
+	t.Helper()
+	u := fresh(t, ch)
+	if u.Kind != kind || u.Rev != rev {
+		t.Fatalf("kind %d to revision %d (%v), want %d to %d", u.Kind, u.Rev, u.Err, kind, rev)
+	}
+	return u
+}
+
+// The store goes back while the stream lives, as it may behind a proxy.
+func TestWentBackBehindProxy(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	f.set(func() { f.rev = 50 })
+	if u := want(t, ch, store.Lost, 0); !errors.Is(u.Err, errWentBack) {
+		t.Errorf("lost: %v", u.Err)
+	}
+	want(t, ch, store.Reset, 50)
+	f.set(func() { f.cluster, f.rev = 2, 60 })
+	if u := want(t, ch, store.Lost, 0); !errors.Is(u.Err, errOther) {
+		t.Errorf("lost: %v", u.Err)
+	}
+	want(t, ch, store.Reset, 60)
+}
+
+// The store goes back between the list and the watch, which would wait for
+// ever for a revision to come.
+func TestWentBackBeforeWatch(t *testing.T) {
+	f := newFake(t)
+	f.set(func() { f.behind = 10 })
+	ch := watchFake(t, f, "/t/")
+	if u := want(t, ch, store.Lost, 0); !errors.Is(u.Err, errWentBack) {
+		t.Errorf("lost: %v", u.Err)
+	}
+	f.set(func() { f.behind = 0 })
+	want(t, ch, store.Reset, 100)
+}
+
+func TestFragments(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	f.awaitWatch(t, ch, 0)
+	f.set(func() { f.rev = 102 })
+	f.tell(t,
+		&pb.WatchResponse{Fragment: true, Events: []*mvccpb.Event{event("/t/a", 102), event("/t/b", 102)}},
+		&pb.WatchResponse{Fragment: true, Events: []*mvccpb.Event{event("/t/c", 102)}},
+		&pb.WatchResponse{Events: []*mvccpb.Event{event("/t/d", 102)}})
+	if u := want(t, ch, store.Change, 102); len(u.KVs) != 4 {
+		t.Errorf("%d keys of 4 that were written together", len(u.KVs))
+	}
+}
+
+// awaitWatch waits until the watch id delivers: what is told before the
+// client knows the id is lost, which a server does not do.
+func (f *fake) awaitWatch(t *testing.T, ch <-chan store.Update, id int64) {
+	t.Helper()
+	f.set(func() { f.rev = 101 })
+	for {
+		f.tell(t, &pb.WatchResponse{WatchId: id, Events: []*mvccpb.Event{event("/t/a", 101)}})
+		select {
+		case u := <-ch:
+			if u.Kind != store.Change {
+				t.Fatalf("kind %d: %v", u.Kind, u.Err)
+			}
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Two prefixes: what was written together comes in two messages, which may be
+// late; the revision does not go back.
+func TestTwoPrefixes(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/a", "/t/b")
+	f.awaitWatch(t, ch, 1)
+	f.set(func() { f.rev = 103 })
+	f.tell(t,
+		&pb.WatchResponse{WatchId: 1, Events: []*mvccpb.Event{event("/t/b", 103)}},
+		&pb.WatchResponse{WatchId: 0, Events: []*mvccpb.Event{event("/t/a", 102)}})
+	for seen := 0; seen < 2; {
+		u := fresh(t, ch)
+		if u.Kind != store.Change || u.Rev != 103 {
+			t.Fatalf("kind %d to revision %d", u.Kind, u.Rev)
+		}
+		seen += len(u.KVs)
+	}
+}
+
+// Compaction is no loss: the state is read again.
+func TestCompacted(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	f.awaitWatch(t, ch, 0)
+	f.set(func() { f.rev = 200 })
+	f.tell(t, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
+	want(t, ch, store.Reset, 200)
+}

@@ -1,0 +1,51 @@
+package etcd_test
+
+import (
+	"os/exec"
+	"testing"
+
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/etcd"
+	"github.com/listener-agent/listener/store/storetest"
+)
+
+func open(t *testing.T, o etcd.Options) *etcd.Store {
+	t.Helper()
+	s, err := etcd.Open(o)
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func at(endpoints ...string) etcd.Options { return etcd.Options{Endpoints: endpoints} }
+
+func harness(t *testing.T, s *server) *storetest.Harness {
+	p := newProxy(t, s.client)
+	operator := s.bare(t)
+	h := &storetest.Harness{
+		Store: open(t, at(p.url())), Other: open(t, at(s.url())),
+		Cut: p.Cut, Heal: p.Heal,
+		Restart: s.restart, Wipe: s.wipe, Snapshot: s.snapshot,
+		Compact: func(t *testing.T) { compact(t, operator) },
+		Wait:    limit,
+	}
+	h.Reopen = func(t *testing.T) store.Store {
+		must(t, h.Store.Close())
+		return open(t, at(p.url()))
+	}
+	return h
+}
+
+// The suite looks for goroutines left behind, so nothing may run beside it.
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newServer(t)) })
+}
+
+// The oldest one that is supported, as Debian has it.
+func TestContractOldest(t *testing.T) {
+	bin, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Skip("there is no etcd here (Debian: etcd-server)")
+	}
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, startServer(t, bin, nil)) })
+}
