@@ -266,7 +266,7 @@ func (op ValueOp) check() error {
 	if op.Delete {
 		return nil
 	}
-	return checkValue(op.Key, op.bytes())
+	return CheckValue(op.Key, op.bytes())
 }
 
 func opKeys(ops []ValueOp) string {
@@ -296,8 +296,8 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// checkValue refuses what no environment file could carry on one line.
-func checkValue(key string, value []byte) error {
+// CheckValue refuses what no environment file could carry on one line.
+func CheckValue(key string, value []byte) error {
 	for _, c := range value {
 		switch c {
 		case '\n', '\r':

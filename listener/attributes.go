@@ -64,6 +64,11 @@ func (a *Agent) loadAttributes() {
 	}
 	a.attrs = attributes{Attributes: read, Missing: missing}
 	a.table.staleAll()
+	a.saveAttributes()
+}
+
+// saveAttributes queues the copy for the disk.
+func (a *Agent) saveAttributes() {
 	path := a.attributesPath()
 	if data, err := json.Marshal(a.attrs); err == nil {
 		a.slow.later("attributes copy", func() error { return atomicfile.Write(path, data, 0o600) })

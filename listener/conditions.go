@@ -3,6 +3,7 @@ package listener
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,19 @@ const (
 	grave   = "error"
 )
 
+// conditionsAtOnce is how many conditions that come or go together are told
+// one by one: of a node without its values, each key of each service is one.
+const conditionsAtOnce = 20
+
+// conditionLevel lets a log that is read from warnings up have what is not as
+// it should be.
+func conditionLevel(severity string) slog.Level {
+	if severity == info {
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
 // conditions remembers since when each one holds.
 type conditions struct {
 	now   []status.Condition
@@ -31,7 +45,7 @@ type conditions struct {
 // updateConditions reads all conditions anew from the present state and tells
 // of those that came or went.
 func (a *Agent) updateConditions() {
-	var found []status.Condition
+	found := []status.Condition{} // never null in JSON
 	add := func(c status.Condition) { found = append(found, c) }
 	a.storeConditions(add)
 	a.manifestConditions(add)
@@ -43,21 +57,32 @@ func (a *Agent) updateConditions() {
 
 	now := time.Now()
 	since := make(map[string]time.Time, len(found))
+	came, went := 0, 0
 	for i := range found {
 		c := &found[i]
 		k := c.Name + "\x00" + c.Service + "\x00" + c.Key
 		at, had := a.conds.since[k]
 		if !had {
 			at = now
-			a.emit("condition", c.Name+": "+c.Text, "service", c.Service, "key", c.Key)
+			if came++; came <= conditionsAtOnce {
+				a.emitAt(conditionLevel(c.Severity), "condition", c.Name+": "+c.Text, "service", c.Service, "key", c.Key)
+			}
 		}
 		since[k], c.Since = at, at
 	}
 	for _, k := range slices.Sorted(maps.Keys(a.conds.since)) {
 		if _, still := since[k]; !still {
 			p := strings.Split(k, "\x00")
-			a.emit("condition over", p[0]+" is over", "service", p[1], "key", p[2])
+			if went++; went <= conditionsAtOnce {
+				a.emit("condition over", p[0]+" is over", "service", p[1], "key", p[2])
+			}
 		}
+	}
+	if more := came - conditionsAtOnce; more > 0 {
+		a.emitAt(slog.LevelWarn, "condition", fmt.Sprintf("and %d more conditions: see `listener status -o json`", more))
+	}
+	if more := went - conditionsAtOnce; more > 0 {
+		a.emit("condition over", fmt.Sprintf("and %d more are over", more))
 	}
 	a.conds = conditions{now: found, since: since}
 }
@@ -122,11 +147,15 @@ func (a *Agent) manifestConditions(add func(status.Condition)) {
 		})
 	}
 	for _, d := range a.svcs.missing {
-		add(status.Condition{
+		c := status.Condition{
 			Name: "manifests missing", Severity: grave, Key: d.Dir,
 			Text: fmt.Sprintf("%v; the manifests in force stay in force", d),
 			Hint: "put the directory back, or `listener accept` to go on without its manifests",
-		})
+		}
+		if len(a.table.rows) == 0 { // nothing came from it yet, or that is accepted
+			c.Text, c.Hint = d.Error(), "put the directory there, or correct `manifests` in the settings"
+		}
+		add(c)
 	}
 	if a.svcs.allGone {
 		add(status.Condition{

@@ -170,8 +170,8 @@ func (a *Agent) fresh(w *work) bool {
 		f := a.st.Failures[step]
 		return f != nil && f.Work == what && f.Forced == a.st.Forced
 	}
-	if w.node && !tried(nodeStep, w.nodeWork) {
-		return true
+	if w.node { // own steps wait for it, and are skipped as long as it fails
+		return !tried(nodeStep, w.nodeWork)
 	}
 	return slices.ContainsFunc(w.own, func(id string) bool { return !tried(id, a.ownWork(id)) })
 }

@@ -85,6 +85,8 @@ func names(t *testing.T) (conditions, events map[string]bool) {
 						add(conditions, fn, n.Args[0])
 					case "emit":
 						add(events, fn, n.Args[0])
+					case "emitAt":
+						add(events, fn, n.Args[1])
 					}
 				case *ast.CompositeLit:
 					if sel, ok := n.Type.(*ast.SelectorExpr); ok && sel.Sel.Name == "Condition" {

@@ -37,6 +37,7 @@ func (a *Agent) checkDrift() {
 	a.timers.in(driftEvery)
 	d.next = time.Now().Add(driftEvery)
 	a.sweepEnv()
+	a.writeAgain()
 	if a.exec != nil || a.adopting || !a.booted {
 		return
 	}

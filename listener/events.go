@@ -13,6 +13,14 @@ import (
 // OnEvent and to subscribers. attrs are pairs of name and text; a value of a
 // key is never among them. It does not block.
 func (a *Agent) emit(name, text string, attrs ...string) {
+	level := slog.LevelInfo
+	if name == "step failed" || name == "store lost" {
+		level = slog.LevelWarn
+	}
+	a.emitAt(level, name, text, attrs...)
+}
+
+func (a *Agent) emitAt(level slog.Level, name, text string, attrs ...string) {
 	ev := status.Event{At: time.Now(), Name: name, Text: text}
 	args := make([]any, 0, len(attrs)+2)
 	args = append(args, "event", name)
@@ -25,10 +33,6 @@ func (a *Agent) emit(name, text string, attrs ...string) {
 		}
 		ev.Attr[attrs[i]] = attrs[i+1]
 		args = append(args, attrs[i], attrs[i+1])
-	}
-	level := slog.LevelInfo
-	if name == "step failed" || name == "store lost" {
-		level = slog.LevelWarn
 	}
 	a.log.Log(context.Background(), level, text, args...)
 	if a.opt.OnEvent != nil {

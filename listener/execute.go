@@ -185,8 +185,15 @@ func (a *Agent) succeed(rs *runState, p *stepPlan) {
 	a.st.Settled[p.Step] = max(a.st.Settled[p.Step], rs.Forced)
 	if f := a.st.Failures[p.Step]; f != nil {
 		delete(a.st.Failures, p.Step)
-		a.emit("step recovered", fmt.Sprintf("step %s succeeds again after %d failures", stepName(p.Step), f.Count), "run", rs.Run.ID)
+		a.emit("step recovered", fmt.Sprintf("step %s succeeds again after %s", stepName(p.Step), failures(f.Count)), "run", rs.Run.ID)
 	}
+}
+
+func failures(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures", n)
 }
 
 // apply makes c the applied state of a service. Files that are no longer
@@ -261,6 +268,12 @@ func (a *Agent) ended(ex *execution) {
 	a.finish(rs)
 }
 
+// pruneHistory queues the removal of old runs; newest stays.
+func (a *Agent) pruneHistory(newest string) {
+	keep, size := a.cfg.History.Keep, a.cfg.History.MaxSize
+	a.slow.later("history prune", func() error { return a.history.Prune(keep, size, newest) })
+}
+
 // finish records the run and frees the loop for the next one.
 func (a *Agent) finish(rs *runState) {
 	run := rs.Run
@@ -273,8 +286,7 @@ func (a *Agent) finish(rs *runState) {
 	a.st.Run = nil
 	a.save()
 	a.lastRun, a.lastForced = &run, rs.Forced
-	keep, size := a.cfg.History.Keep, a.cfg.History.MaxSize
-	a.slow.later("history prune", func() error { return a.history.Prune(keep, size, run.ID) })
+	a.pruneHistory(run.ID)
 	text := fmt.Sprintf("run %s %s after %s", run.ID, run.Result, run.Ended.Sub(run.Started).Round(time.Millisecond))
 	if run.Error != "" {
 		text += ": " + run.Error

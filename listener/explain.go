@@ -72,7 +72,7 @@ func (a *Agent) verdict(w *work, closed string) string {
 	case !w.any() && a.off.is:
 		return "No run: nothing is due; and the agent is " + a.off.text() + "."
 	case !w.any():
-		return "No run: every service has been provisioned with its present values."
+		return "No run: every ready service has been provisioned with its present values."
 	case closed != "":
 		return "A run is due, but held " + closed + "."
 	}

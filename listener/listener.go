@@ -125,6 +125,7 @@ type Agent struct {
 	conds       conditions
 	waiters     []*waiter
 	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
+	unstamped   bool             // last_provision lacks the start of a run
 	rng         *rand.Rand
 	runsTotal   uint64
 	lastRun     *status.Run

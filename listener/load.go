@@ -174,8 +174,7 @@ func (a *Agent) fault(name string, err error) {
 	case err == nil:
 		delete(a.faults, name)
 	case old == nil || old.Error() != err.Error():
-		a.faults[name] = err
-		a.log.Error(name, "error", err)
+		a.faults[name] = err // updateConditions tells it
 	}
 }
 
@@ -183,6 +182,35 @@ func (a *Agent) fault(name string, err error) {
 // loop takes it.
 func (a *Agent) faultLater(name string, err error) {
 	a.post(func() { a.fault(name, err) })
+}
+
+// writeAgain tries what could not be written once more: a disk that has room
+// again is otherwise noticed only when something changes, and a restart before
+// that would know nothing of what happened meanwhile.
+func (a *Agent) writeAgain() {
+	if a.faults["state_dir"] != nil {
+		a.save()
+	}
+	if a.unstamped { // not what was damaged at the start: that stays told until the next run
+		err := a.throttle.Write()
+		a.unstamped = err != nil
+		a.fault("last_provision", err)
+	}
+	if a.faults["off file"] != nil {
+		a.fault("off file", a.writeOff())
+	}
+	if a.faults["replica"] != nil {
+		a.saveReplica()
+	}
+	if a.faults["attributes copy"] != nil {
+		a.saveAttributes()
+	}
+	if a.faults["history"] != nil && a.lastRun != nil && a.exec == nil {
+		a.fault("history", a.history.Save(*a.lastRun))
+	}
+	if a.faults["history prune"] != nil && a.lastRun != nil {
+		a.pruneHistory(a.lastRun.ID)
+	}
 }
 
 // save writes state.json. It is called before what it records is acted on.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/status"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/throttle"
 )
@@ -143,6 +144,7 @@ type node struct {
 	start  time.Time
 
 	reloadConfig func() (*config.Config, error)
+	onEvent      func(status.Event)
 
 	agent *Agent
 	stop  func()
@@ -185,7 +187,7 @@ func (n *node) up() *node {
 	n.t.Helper()
 	a, err := New(Options{
 		Config: n.cfg, Store: n.store, Runner: n.runner, NoFileWatch: true, MachineID: "m1",
-		Clock: n.clock, Reload: n.reloadConfig,
+		Clock: n.clock, Reload: n.reloadConfig, OnEvent: n.onEvent,
 	})
 	if err != nil {
 		n.t.Fatal(err)

@@ -124,12 +124,8 @@ func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
 			o.Until, o.End, o.Boot = now.Wall.Add(r.For), now.Up+r.For, now.Boot
 		}
 		o = o.with(a.off)
-		data, err := json.Marshal(o)
-		if err == nil {
-			err = atomicfile.WriteSync(offPath(a.cfg.StateDir), append(data, '\n'), 0o600)
-		}
-		a.fault("off file", err) // off all the same, as long as this agent lives
 		a.off = o
+		a.fault("off file", a.writeOff()) // off all the same, as long as this agent lives
 		a.emit("off", o.text())
 	})
 }
@@ -146,6 +142,22 @@ func (a *Agent) On(ctx context.Context, lane string) (changed bool, err error) {
 	return changed, err
 }
 
+// writeOff makes the file say what a.off does.
+func (a *Agent) writeOff() error {
+	path := offPath(a.cfg.StateDir)
+	if !a.off.is {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	data, err := json.Marshal(a.off)
+	if err != nil {
+		return err
+	}
+	return atomicfile.WriteSync(path, append(data, '\n'), 0o600)
+}
+
 // switchOn raises forced before it removes the file: a crash in between
 // leaves it off, never on without its run. With lane, of two lanes that are
 // off the other one stays off.
@@ -159,21 +171,13 @@ func (a *Agent) switchOn(reason, lane string) {
 	}
 	if lane != "" && a.off.Lane == "" {
 		a.off.Lane = map[string]string{laneProvision: laneBalancer, laneBalancer: laneProvision}[lane]
-		data, err := json.Marshal(a.off)
-		if err == nil {
-			err = atomicfile.WriteSync(offPath(a.cfg.StateDir), append(data, '\n'), 0o600)
-		}
-		a.fault("off file", err)
+		a.fault("off file", a.writeOff())
 		a.emit("on", "the "+lane+" lane is on")
 		return
 	}
-	err := os.Remove(offPath(a.cfg.StateDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	a.fault("off file", err) // on all the same, as long as this agent lives
-	a.slow.sync(offPath(a.cfg.StateDir))
 	a.off = offState{}
+	a.fault("off file", a.writeOff()) // on all the same, as long as this agent lives
+	a.slow.sync(offPath(a.cfg.StateDir))
 	a.emit("on", "the agent is on")
 }
 

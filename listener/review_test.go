@@ -750,3 +750,90 @@ func TestANewWatchThatLagsIsNoRegression(t *testing.T) {
 		t.Errorf("held %v at revision %d", v.held, v.rev)
 	}
 }
+
+// A disk that has room again is noticed without a change, and what happened
+// meanwhile is written: a restart after that knows of it.
+func TestWhatCouldNotBeWrittenIsWrittenWhenTheDiskIsBack(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "a")
+		n.up()
+		n.wantSteps("node")
+		away := n.cfg.StateDir + ".away"
+		if err := os.Rename(n.cfg.StateDir, away); err != nil {
+			t.Fatal(err)
+		}
+		n.write(n.cfg.StateDir, "no directory")
+		n.put("A", "b")
+		n.wantSteps("node", "node")
+		if err := n.agent.Off(t.Context(), api.OffRequest{Who: "somebody"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		n.wantConditions("attributes copy", "history", "history prune", "last_provision", "off file", "replica", "state_dir")
+		if err := errors.Join(os.Remove(n.cfg.StateDir), os.Rename(away, n.cfg.StateDir)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(driftEvery + time.Second)
+		n.wantConditions()
+		n.stop()
+		n.up()
+		st, err := n.agent.Status(t.Context())
+		if err != nil || st.On || st.Off.Who != "somebody" {
+			t.Errorf("%v, on %v, off %+v", err, st.On, st.Off)
+		}
+		if st.Pending != nil {
+			t.Errorf("pending after a restart: %+v", st.Pending)
+		}
+		n.wantSteps("node", "node")
+	})
+}
+
+// Own steps that were skipped because the node's command fails do not make its
+// retries count as new runs.
+func TestARetryOfTheNodeStepStaysOneWithOwnStepsBehindIt(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Retry.Base, n.cfg.Retry.Max = time.Second, time.Second
+		n.manifest("app", requires("app", "", "A"))
+		n.manifest("own", requires("own", `"command": "true"`, "A"))
+		n.put("A", "a")
+		n.runner.use(func(provision.Job) provision.Result { return provision.Result{Outcome: "failed", Exit: 1} })
+		n.up()
+		time.Sleep(10 * time.Second)
+		runs, err := n.agent.Runs(t.Context(), 0)
+		if err != nil || len(runs) < 3 {
+			t.Fatalf("%d runs, %v", len(runs), err)
+		}
+		for i, r := range runs {
+			if want := map[bool]string{true: "auto", false: "retry"}[i == len(runs)-1]; r.Kind != want {
+				t.Errorf("run %d is %s, want %s: %v", i, r.Kind, want, r.Reasons)
+			}
+		}
+	})
+}
+
+// A node that lacks all values says so in a log of some lines.
+func TestManyConditionsAtOnceAreToldInAFewLines(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		for i := range 100 {
+			id := fmt.Sprintf("s%d", i)
+			n.manifest(id, requires(id, "", fmt.Sprintf("A%d", i)))
+		}
+		events := 0
+		n.onEvent = func(e status.Event) {
+			if e.Name == "condition" {
+				events++
+			}
+		}
+		n.up()
+		time.Sleep(time.Second)
+		st, err := n.agent.Status(t.Context())
+		if err != nil || len(st.Conditions) != 100 {
+			t.Errorf("%d conditions, %v", len(st.Conditions), err)
+		}
+		n.stop()
+		if events != conditionsAtOnce+1 {
+			t.Errorf("%d lines", events)
+		}
+	})
+}

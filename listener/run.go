@@ -52,7 +52,9 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	a.exec = ex
 	a.wg.Go(func() { a.execute(a.runCtx, ex) })
 	a.save()
-	a.fault("last_provision", a.throttle.Add(now, kind))
+	err = a.throttle.Add(now, kind)
+	a.unstamped = err != nil
+	a.fault("last_provision", err)
 	close(ex.recorded)
 	a.pend, a.meanwhile = pending{}, pending{}
 	a.runsTotal++

@@ -126,6 +126,9 @@ func (r *Record) Add(now Now, k Kind) error {
 	return r.write()
 }
 
+// Write writes the file once more, after Add could not.
+func (r *Record) Write() error { return r.write() }
+
 // Interval returns what remains of MinInterval since the start of the last run
 // of any kind: a manual run or a retry loads the node as much as any other. 0: open.
 func (r *Record) Interval(s Settings, now Now) time.Duration {

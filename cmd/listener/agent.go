@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -64,6 +65,11 @@ func (a *app) agent(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	ln, err := listen(cfg) // first: a second agent touches nothing
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ln.Close() }()
 	s, err := agentStore(cfg, log)
 	if err != nil {
 		return err
@@ -88,7 +94,7 @@ func (a *app) agent(ctx context.Context, log *slog.Logger) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	return serve(ctx, ag, cfg, log, hup)
+	return serve(ctx, ag, ln, cfg, log, hup)
 }
 
 // agentStore opens the store, now or later; only settings that no store can
@@ -109,15 +115,20 @@ func agentStore(cfg *config.Config, log *slog.Logger) (store.Store, error) {
 	return s, bad
 }
 
-// serve runs the agent and its API until ctx ends; hup reloads.
-func serve(ctx context.Context, ag *listener.Agent, cfg *config.Config, log *slog.Logger, hup <-chan os.Signal) error {
+// listen makes the agent's socket.
+func listen(cfg *config.Config) (net.Listener, error) {
 	ln, err := api.Listen(cfg.API.Socket, cfg.API.Mode, cfg.API.Group)
-	if errors.Is(err, api.ErrInUse) {
-		return hinted(err, "ask it with `listener status`, or stop it first")
+	switch {
+	case errors.Is(err, api.ErrInUse):
+		return nil, hinted(err, "ask it with `listener status`, or stop it first")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, hinted(err, "run the agent as a user that may write there, or set `socket` in [api]")
 	}
-	if err != nil {
-		return err
-	}
+	return ln, err
+}
+
+// serve runs the agent and its API on ln until ctx ends; hup reloads.
+func serve(ctx context.Context, ag *listener.Agent, ln net.Listener, cfg *config.Config, log *slog.Logger, hup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	served, reloaded := make(chan struct{}), make(chan struct{})
@@ -131,7 +142,7 @@ func serve(ctx context.Context, ag *listener.Agent, cfg *config.Config, log *slo
 		defer close(reloaded)
 		reloadOn(ctx, hup, ag, log)
 	}()
-	err = ag.Run(ctx)
+	err := ag.Run(ctx)
 	cancel()
 	<-served
 	<-reloaded

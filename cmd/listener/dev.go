@@ -65,18 +65,15 @@ func (a *app) dev(ctx context.Context, dir string, tour bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	cfg, err := config.Dev(dir, tmp, a.devOptions(tour))
+	cfg, err := a.devConfig(dir, tmp, tour)
 	if err != nil {
 		return err
-	}
-	if cfg.Origin("provision.runner") == "default" {
-		cfg.Provision.Runner = "direct" // a unit of systemd would outlive Ctrl-C
 	}
 	lines := a.out
 	if a.json() {
 		lines = a.err
 	}
-	t := &devAgent{a: a, dir: dir, tmp: tmp, cfg: cfg, screen: newScreen(lines)}
+	t := &devAgent{a: a, dir: dir, tmp: tmp, cfg: cfg, inTour: tour, screen: newScreen(lines)}
 	defer t.screen.close()
 	if err := t.open(); err != nil {
 		return err
@@ -86,6 +83,15 @@ func (a *app) dev(ctx context.Context, dir string, tour bool) (err error) {
 	}
 	t.hello()
 	return t.run(ctx)
+}
+
+// devConfig are the settings of dev, at its start and at each reload.
+func (a *app) devConfig(dir, tmp string, tour bool) (*config.Config, error) {
+	cfg, err := config.Dev(dir, tmp, a.devOptions(tour))
+	if err == nil && cfg.Origin("provision.runner") == "default" {
+		cfg.Provision.Runner = "direct" // a unit of systemd would outlive Ctrl-C
+	}
+	return cfg, err
 }
 
 // devOptions leaves out what this terminal exported for another agent.
@@ -122,10 +128,13 @@ func shortTemp() (string, error) {
 type devAgent struct {
 	a        *app
 	dir, tmp string
-	cfg      *config.Config
-	screen   *screen
-	store    *local.Store
-	agent    *listener.Agent
+	inTour   bool
+	// afterRead prints what comes below the event that the store is read, once; nil: nothing.
+	afterRead func()
+	cfg       *config.Config
+	screen    *screen
+	store     *local.Store
+	agent     *listener.Agent
 }
 
 func (d *devAgent) open() error {
@@ -147,7 +156,7 @@ func (d *devAgent) run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(d.a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	ag, err := listener.New(listener.Options{
 		Config: d.cfg, Store: d.store, Version: version, Log: log, CancelOnStop: true,
-		Reload: func() (*config.Config, error) { return config.Dev(d.dir, d.tmp, d.a.devOptions(false)) },
+		Reload: func() (*config.Config, error) { return d.a.devConfig(d.dir, d.tmp, d.inTour) },
 		// A terminal that was stopped must not stop the agent.
 		OnEvent: func(ev status.Event) { d.screen.offer(func() { d.event(ev) }) },
 	})
@@ -155,7 +164,11 @@ func (d *devAgent) run(ctx context.Context) error {
 		return err
 	}
 	d.agent = ag
-	err = serve(ctx, ag, d.cfg, log, nil)
+	ln, err := listen(d.cfg)
+	if err != nil {
+		return err
+	}
+	err = serve(ctx, ag, ln, d.cfg, log, nil)
 	return errors.Join(err, d.ended())
 }
 
@@ -214,6 +227,10 @@ func (d *devAgent) event(ev status.Event) {
 		return
 	}
 	d.screen.print("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
+	if ev.Name == "store reset" && d.afterRead != nil {
+		d.afterRead()
+		d.afterRead = nil
+	}
 	if ev.Name != "run ended" {
 		return
 	}

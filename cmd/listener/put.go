@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +14,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxInput is the largest input that put reads; a request is as large.
-const maxInput = 1 << 20
+const (
+	maxInput = 1 << 20  // the largest value that put reads; a request is as large
+	maxFile  = 64 << 20 // the largest file of values
+	maxBatch = 1 << 18  // bytes of keys and values after which a file goes on in another transaction
+)
 
 type putFlags struct {
 	region, file string
@@ -29,7 +33,8 @@ func (a *app) putCmd() *cobra.Command {
 		Short: "set a value, or several in one transaction",
 		Long: `Set KEY to VALUE, or to what standard input has (-). With --from-file, set all
 KEY=value lines of FILE (- is standard input) in one transaction: all or none;
-empty lines and lines that begin with # are skipped.
+more than 128 lines, or 256 KiB, take several, in the order of the lines. Empty
+lines and lines that begin with # are skipped.
 
 One newline at the end of an input is stripped; other newlines and NUL are
 refused. The empty value is a value. Exits 4 when --if-version or --create does
@@ -48,11 +53,7 @@ not hold.`,
 				return err
 			}
 			return a.withValues(true, func(v values) error {
-				rev, err := v.Commit(c.Context(), f.region, ops)
-				if err != nil {
-					return conflictHint(err, f)
-				}
-				return a.written(ops, rev)
+				return a.put(c.Context(), v, ops, f)
 			})
 		},
 	}
@@ -63,6 +64,39 @@ not hold.`,
 	return c
 }
 
+// put writes ops in as few transactions as a store takes.
+func (a *app) put(ctx context.Context, v values, ops []api.ValueOp, f putFlags) error {
+	versions := make([]uint64, 0, len(ops))
+	for len(versions) < len(ops) {
+		done := len(versions)
+		next := batch(ops[done:])
+		rev, err := v.Commit(ctx, f.region, next)
+		if err != nil {
+			err = conflictHint(err, f)
+			if done > 0 {
+				err = errors.Join(err, fmt.Errorf("the first %d of %d values are written, up to %s", done, len(ops), ops[done-1].Key))
+			}
+			return err
+		}
+		for range next {
+			versions = append(versions, rev)
+		}
+	}
+	return a.written(ops, versions)
+}
+
+// batch is the part of ops that goes into the next transaction.
+func batch(ops []api.ValueOp) []api.ValueOp {
+	size := 0
+	for i, op := range ops {
+		size += len(op.Key) + len(op.Value)
+		if i == store.MaxOps || i > 0 && size > maxBatch {
+			return ops[:i]
+		}
+	}
+	return ops
+}
+
 func (f *putFlags) args(args []string) error {
 	switch {
 	case f.version != 0 && (f.create || f.file != ""):
@@ -70,7 +104,7 @@ func (f *putFlags) args(args []string) error {
 	case f.file != "" && len(args) > 0:
 		return errors.New("with --from-file there is no KEY and VALUE")
 	case f.file == "" && len(args) != 2:
-		return hinted(fmt.Errorf("put takes KEY and VALUE, not %d arguments", len(args)), "quote a value that has spaces; - reads standard input")
+		return hinted(errors.New("put takes KEY and VALUE"), "quote a value that has spaces; - reads standard input")
 	}
 	return nil
 }
@@ -81,7 +115,7 @@ func (a *app) ops(args []string, f putFlags) ([]api.ValueOp, error) {
 	}
 	value := args[1]
 	if value == "-" {
-		data, err := readInput(a.in, "standard input")
+		data, err := readInput(a.in, "standard input", maxInput)
 		if err != nil {
 			return nil, err
 		}
@@ -100,10 +134,11 @@ func (a *app) fileOps(f putFlags) ([]api.ValueOp, error) {
 		defer func() { _ = file.Close() }()
 		in, name = file, f.file
 	}
-	data, err := readInput(in, name)
+	data, err := readInput(in, name, maxFile)
 	if err != nil {
 		return nil, err
 	}
+	lines := map[string]int{}
 	var ops []api.ValueOp
 	n := 0
 	for line := range bytes.Lines(data) {
@@ -119,6 +154,13 @@ func (a *app) fileOps(f putFlags) ([]api.ValueOp, error) {
 		if err := api.CheckKey(key); err != nil {
 			return nil, hinted(fmt.Errorf("%s:%d: %w", name, n, err), "write KEY=value, without spaces around the key")
 		}
+		if first := lines[key]; first > 0 {
+			return nil, failed(exitUsage, "keep one of the two lines", "%s:%d: %s is given twice, first in line %d", name, n, key, first)
+		}
+		lines[key] = n
+		if err := api.CheckValue(key, []byte(value)); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+		}
 		ops = append(ops, api.ValueOp{Key: key, Value: value, Create: f.create})
 	}
 	if len(ops) == 0 {
@@ -128,12 +170,12 @@ func (a *app) fileOps(f putFlags) ([]api.ValueOp, error) {
 }
 
 // written says what became of ops.
-func (a *app) written(ops []api.ValueOp, rev uint64) error {
+func (a *app) written(ops []api.ValueOp, versions []uint64) error {
 	if a.json() {
-		return a.printJSON(api.Committed{Version: rev})
+		return a.printJSON(api.Committed{Version: versions[len(versions)-1]})
 	}
-	for _, op := range ops {
-		if err := a.printf("%s: version %d\n", op.Key, rev); err != nil {
+	for i, op := range ops {
+		if err := a.printf("%s: version %d\n", op.Key, versions[i]); err != nil {
 			return err
 		}
 	}
@@ -150,13 +192,13 @@ func conflictHint(err error, f putFlags) error {
 	return hinted(err, "somebody else wrote it: see `listener get KEY -o json`")
 }
 
-func readInput(r io.Reader, name string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+func readInput(r io.Reader, name string, most int) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(data) > maxInput {
-		return nil, failed(exitUsage, "", "%s is larger than 1 MiB", name)
+	if len(data) > most {
+		return nil, failed(exitUsage, "", "%s is larger than %d MiB", name, most>>20)
 	}
 	return data, nil
 }

@@ -37,6 +37,9 @@ type guide struct {
 	broken string // the file that makes the command fail
 }
 
+// firstTitle is printed with the event before its run: that run waits for nobody.
+const firstTitle = "The agent starts: a first run provisions every service."
+
 func (d *devAgent) tour(ctx context.Context) error {
 	g := &guide{d: d, key: d.someKey(), broken: filepath.Join(d.tmp, "broken")}
 	if g.key == "" || len(d.cfg.Provision.Command) == 0 {
@@ -44,6 +47,10 @@ func (d *devAgent) tour(ctx context.Context) error {
 			"the tour needs a service that requires a key, and a command in %s", filepath.Join(d.dir, "listener.toml")), d.store.Close())
 	}
 	d.cfg.Provision.Command = append([]string{"/bin/sh", "-c", failing, g.broken}, d.cfg.Provision.Command...)
+	d.afterRead = func() {
+		d.screen.print("")
+		d.screen.print("== %s", firstTitle)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
@@ -65,14 +72,16 @@ func (g *guide) play(ctx context.Context, ended chan error) error {
 		title string
 		play  func(context.Context) error
 	}{
-		{"The agent starts: a first run provisions every service.", g.start},
+		{"", g.start}, // firstTitle is there already
 		{"listener put " + g.key + " …: one run, which receives the new value.", g.change},
 		{fmt.Sprintf("The same %d times in a burst: one run, with the newest value.", burst), g.burst},
 		{"listener off, a change, listener on: nothing runs until it is on.", g.offOn},
 		{"The command fails: the run is tried again by itself, until it succeeds.", g.fail},
 	} {
-		g.d.screen.line("")
-		g.d.screen.line("== %s", step.title)
+		if step.title != "" {
+			g.d.screen.line("")
+			g.d.screen.line("== %s", step.title)
+		}
 		if err := step.play(ctx); err != nil {
 			return err
 		}
