@@ -89,9 +89,9 @@ func connectError(servers []string, err error) error {
 	return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, to, err)
 }
 
-// permissionError reads the server's complaint: which grant is missing, and
-// the subject that it is about. Publishing is false for a subscription.
-func permissionError(err error) (denied error, subject string, publishing bool) {
+// permissionError reads the server's complaint: the subject that it is about,
+// whether for publishing or subscribing, and what is to be said of it.
+func permissionError(err error) (subject string, publishing bool, denied error) {
 	_, rest, _ := strings.Cut(err.Error(), `"`)
 	subject, _, _ = strings.Cut(rest, `"`)
 	publishing = strings.Contains(strings.ToLower(err.Error()), "publish")
@@ -99,10 +99,10 @@ func permissionError(err error) (denied error, subject string, publishing bool) 
 	if publishing {
 		verb = "publish to"
 	}
-	return &Error{
+	return subject, publishing, &Error{
 		Err:  fmt.Errorf("%w: this user may not %s %s", store.ErrPermission, verb, subject),
 		Hint: "grant it; `listener acl nats` prints what a node needs",
-	}, subject, publishing
+	}
 }
 
 // apiError is how JetStream says no.

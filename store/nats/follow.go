@@ -34,13 +34,13 @@ func (h *hub) feedNew(l *link) error {
 		return nil
 	}
 	if !covered {
-		if err := h.consume(ctx, l, widen(wanted, maxFilters)); err != nil {
+		if err := h.consume(ctx, l, widen(wanted)); err != nil {
 			return err
 		}
 	}
-	now, err := l.present(ctx, h.store.names.filters(widen(read, maxFilters)))
+	now, err := l.present(ctx, h.store.names.filters(widen(read)))
 	if errors.Is(err, errTooMany) {
-		return h.consumeAll(ctx, l, widen(wanted, maxFilters))
+		return h.consumeAll(ctx, l, widen(wanted))
 	}
 	if err == nil && now.upTo < least {
 		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, least)

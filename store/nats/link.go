@@ -217,7 +217,7 @@ func (l *link) expect(ctx context.Context, subject string) (_ context.Context, d
 // denied ends the requests that the server will never answer: it tells of a
 // missing grant by an error that belongs to no request.
 func (l *link) denied(err error) {
-	denied, subject, publishing := permissionError(err)
+	subject, publishing, denied := permissionError(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refusal[subject] = denied

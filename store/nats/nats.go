@@ -54,11 +54,11 @@ const (
 	// needs.
 	opTimeout = 10 * time.Second
 	upTimeout = 3 * time.Second
-	// backoffMax is the longest wait between two attempts to connect,
-	// refusedMax the same after the server refused us.
-	backoffMin = 50 * time.Millisecond
-	backoffMax = time.Second
-	refusedMax = 3 * time.Second
+	// longestBackoff is the longest wait between two attempts to connect,
+	// longestRefused the same after the server refused us.
+	firstBackoff   = 50 * time.Millisecond
+	longestBackoff = time.Second
+	longestRefused = 3 * time.Second
 )
 
 // Store is a store.Store over one bucket.
@@ -150,9 +150,9 @@ func (s *Store) run() {
 // pause waits a random part of a time that grows: when a server comes back,
 // not all its clients come at once.
 func (s *Store) pause(failed int, err error) {
-	most := min(backoffMin<<min(failed, 10), backoffMax)
+	most := min(firstBackoff<<min(failed, 10), longestBackoff)
 	if refused(err) {
-		most = refusedMax
+		most = longestRefused
 	}
 	sleep(s.ctx, rand.N(most))
 }

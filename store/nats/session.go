@@ -270,7 +270,7 @@ func (x *session) read(ctx context.Context, l *link) (r record, bound []message,
 	if len(r.keys) == 0 {
 		return r, nil, nil
 	}
-	filters := x.store.names.filters(widen(slices.Collect(maps.Keys(r.keys)), maxFilters))
+	filters := x.store.names.filters(widen(slices.Collect(maps.Keys(r.keys))))
 	now, err = l.present(ctx, filters)
 	if errors.Is(err, errTooMany) {
 		now, err = l.scan(ctx, filters)

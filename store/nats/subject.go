@@ -67,12 +67,11 @@ func (n names) filters(p feed.Prefixes) []string {
 // compares each with each: 6,000 take it nine seconds, for one client.
 const maxFilters = 128
 
-// widen returns prefixes that cover all of these, at most a number of them:
-// where many lie in one folder, the folder takes their place. The watches
+// widen returns prefixes that cover all of these, at most maxFilters: where many lie in one folder, the folder takes their place. The watches
 // themselves leave out what they did not ask for.
-func widen(prefixes []string, most int) feed.Prefixes {
+func widen(prefixes []string) feed.Prefixes {
 	p := feed.NewPrefixes(prefixes)
-	for len(p.Sorted()) > most {
+	for len(p.Sorted()) > maxFilters {
 		folders := make(map[string]int)
 		for _, s := range p.Sorted() {
 			folders[folder(s)]++

@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -139,7 +138,7 @@ func (p *proxy) copy(to, from net.Conn) {
 				return
 			}
 		}
-		if err != nil && err != io.EOF || n == 0 {
+		if err != nil {
 			return
 		}
 	}
