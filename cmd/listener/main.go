@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,7 +31,9 @@ type stdio struct {
 func run(args []string, std stdio, environ []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends us at once
+	// A second Ctrl-C ends us at once; but timeout(1) and the like send one
+	// signal twice, to us and to our group, and that is one.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	a := &app{stdio: std, environ: environ}
 	root := a.root()
 	root.SetArgs(args)
