@@ -251,7 +251,7 @@ func TestAgentPassword(t *testing.T) {
 	}
 	began := time.Now()
 	a := newAgent(t, fmt.Sprintf("[store]\nkind = \"etcd\"\n[store.etcd]\nendpoints = [%q]\nusername = \"node\"\npassword_file = %q\n", s.url(), file))
-	a.condition("store unreachable", "wrong user or password")
+	a.condition("permission denied", "wrong user or password")
 	within(t, "the condition", time.Since(began), 2*time.Second)
 	if log, _ := os.ReadFile(a.path("log")); !strings.Contains(string(log), "wrong user or password") {
 		t.Errorf("the log has no word of it:\n%s", log)
