@@ -81,9 +81,9 @@ type Store struct {
 	Replica string `toml:"replica"`
 	// Directory of the local store, which is its file store.db. Empty: state_dir.
 	Path string `toml:"path" path:"text"`
-	// The etcd cluster, for kind = "etcd". Later: there is no such store yet.
+	// The etcd cluster, for kind = "etcd"; see docs/stores.md.
 	Etcd Etcd `toml:"etcd"`
-	// The NATS JetStream servers, for kind = "nats". Later: there is no such store yet.
+	// The NATS JetStream servers, for kind = "nats"; see docs/stores.md.
 	NATS NATS `toml:"nats"`
 }
 
