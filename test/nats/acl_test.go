@@ -153,7 +153,6 @@ func TestACLPerNode(t *testing.T) {
 		t.Errorf("the provider of another is now %q", kv.Value)
 	}
 	put(t, web2, shop.Provider("API_URL", "eu", "web2", "api"), "u")
-
 }
 
 // What no permissions of NATS prevent, as docs/stores.md says. When this fails
