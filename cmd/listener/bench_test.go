@@ -156,6 +156,7 @@ func BenchmarkBinary(b *testing.B) {
 
 // process is the real binary as `listener agent`.
 type process struct {
+	stamps   stamps
 	dir      string
 	cmd      *exec.Cmd
 	firstRun time.Duration // from the start of the process to the command's first instruction
@@ -166,8 +167,7 @@ func startAgent(b *testing.B, dir string) *process {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.f.Close()
-	p := &process{dir: dir, cmd: exec.Command(filepath.Join(dir, "listener"), "agent", "--config", filepath.Join(dir, "listener.toml"))}
+	p := &process{dir: dir, stamps: s, cmd: exec.Command(filepath.Join(dir, "listener"), "agent", "--config", filepath.Join(dir, "listener.toml"))}
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		b.Fatal(err)
@@ -211,6 +211,7 @@ func (p *process) stop(b *testing.B) {
 	if err := p.cmd.Wait(); err != nil {
 		b.Errorf("agent: %v", err)
 	}
+	_ = p.stamps.f.Close() // not before: the command of a later run would wait for a reader for ever
 }
 
 func (p *process) rssAnon(b *testing.B) int64 { return rssAnon(b, p.cmd.Process.Pid) }
