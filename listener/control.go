@@ -232,6 +232,7 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	next.StateDir, next.RunDir, next.Store, next.API = a.cfg.StateDir, a.cfg.RunDir, a.cfg.Store, a.cfg.API
 	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
 	a.cfg, a.host = &next, next.Host
+	a.view.protect = a.cfg.Protect
 	a.throttle.Use(throttleSettings(a.cfg))
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))

@@ -303,7 +303,9 @@ func (a *Agent) step() time.Duration {
 	a.refreshWatch()
 	a.stopAsking()
 	if a.booted {
+		a.releaseProviders()
 		a.table.resolve()
+		a.awaitBetter()
 		a.expireOff(now)
 		a.decide(now)
 	}

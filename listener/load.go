@@ -131,7 +131,7 @@ func (a *Agent) federationFor(sc scan) string {
 // another one counts. same is false when the replica is of another store.
 func (a *Agent) enter(federation string) (same bool) {
 	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: federation}
-	a.view = newView(a.space, a.region, time.Now())
+	a.view = newView(a.space, a.region, a.cfg.Protect, time.Now())
 	rep, err := loadReplica(a.replicaPath(), a.identity())
 	if rep != nil {
 		a.view.remember(rep)

@@ -115,6 +115,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: p.ids})
 	}
 	for id := range inRun {
+		a.choose(id)
 		if a.table.due(id) {
 			ex.due = append(ex.due, id)
 			for _, k := range a.table.changedKeys(id) {
@@ -130,6 +131,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	rs.Run.Keys = slices.AppendSeq(rs.Run.Keys, maps.Keys(keys))
 	slices.Sort(rs.Run.Keys)
 	for _, id := range w.files {
+		a.choose(id)
 		inRun[id] = a.table.candidate(id)
 		ex.only[id] = inRun[id]
 	}
@@ -237,7 +239,7 @@ func (a *Agent) ordered(ids []string) []string {
 // providersOf are the services of this node that provide what id requires.
 func (a *Agent) providersOf(id string) []string {
 	var out []string
-	for key := range requiredKeys(a.table.rows[id].m) {
+	for _, key := range a.table.rows[id].m.RequiredKeys() {
 		for _, p := range a.table.offerers[key] {
 			if p != id {
 				out = append(out, p)

@@ -261,7 +261,7 @@ func (a *Agent) Region() string { return a.region }
 // Replica returns a followed value from the view; age 0: it is current.
 func (a *Agent) Replica(ctx context.Context, region, key string) (kv store.KV, old time.Duration, ok bool) {
 	err := a.do(ctx, func() {
-		e, has := a.view.entries[valueKey{region, key}]
+		e, has := a.view.entries[valueKey{region: region, key: key}]
 		if !has || e.none || !a.view.followed[key] || region != "" && region != a.region {
 			return
 		}

@@ -57,6 +57,9 @@ type stateHeader struct {
 	NodeDirty  bool      `json:"node_dirty,omitempty"`
 	NodeAt     time.Time `json:"node_at,omitzero"` // of its last success
 
+	// Choices are the providers in use, by resolve.Choice.
+	Choices map[string]string `json:"choices,omitempty"`
+
 	Failures map[string]*failure `json:"failures,omitempty"` // by step
 	// Run is the run in progress; after a crash, the one to adopt.
 	Run *runState `json:"run,omitempty"`

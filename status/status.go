@@ -187,6 +187,8 @@ type ResolvedKey struct {
 	// "attributes", "attributes of region R", "default", "last known good", "missing".
 	Origin   string `json:"origin"`
 	Revision uint64 `json:"revision,omitempty"`
+	// Why says what decided among several providers.
+	Why string `json:"why,omitempty"`
 	// Seen is when this agent first saw that revision.
 	Seen time.Time `json:"seen,omitzero"`
 }
