@@ -55,6 +55,7 @@ func (a *Agent) updateConditions() {
 	}
 	a.valueConditions(add)
 	a.faultConditions(add)
+	a.publishConditions(add)
 
 	now := time.Now()
 	since := make(map[string]time.Time, len(found))
@@ -269,6 +270,19 @@ func (a *Agent) valueConditions(add func(status.Condition)) {
 	}
 	for path, what := range a.drift.found {
 		add(status.Condition{Name: "drift", Severity: warning, Key: path, Text: path + " is " + what})
+	}
+}
+
+// publishConditions are those of the publisher, but while the store is away
+// that is told once.
+func (a *Agent) publishConditions(add func(status.Condition)) {
+	if a.pub.p == nil {
+		return
+	}
+	for _, c := range a.pub.p.Status().Conditions {
+		if a.view.auth || c.Name != "publish failing" {
+			add(c)
+		}
 	}
 }
 

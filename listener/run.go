@@ -57,6 +57,7 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	a.fault("last_provision", err)
 	close(ex.recorded)
 	a.pend, a.meanwhile = pending{}, pending{}
+	a.pub.stale = true
 	a.runsTotal++
 	run := &ex.rs.Run
 	a.emit("run started", fmt.Sprintf("%s run %s: %s", run.Kind, run.ID, shorten(run.Reasons, 4)),
@@ -92,7 +93,7 @@ func (a *Agent) markDirty(rs *runState) {
 func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	started := time.Now()
 	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}, recorded: make(chan struct{})}
-	rs := &runState{Forced: a.st.Forced, Run: status.Run{
+	rs := &runState{Forced: a.st.Forced, Rev: a.view.rev, Run: status.Run{
 		ID: provision.NewRunID(started), Kind: string(kind), Started: started,
 		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
 	}}

@@ -45,6 +45,10 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
+	if a.pub.p != nil {
+		p := a.pub.p.Status().Publishing
+		s.Publishing = &p
+	}
 	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }

@@ -68,6 +68,7 @@ func (t *table) setManifests(s *services) string {
 	}
 	t.index()
 	t.staleAll()
+	t.a.pub.stale = true
 	var words []string
 	for _, w := range [...]struct {
 		name string
@@ -153,6 +154,7 @@ func (t *table) resolveRow(id string, r *row) {
 		}
 	}
 	r.offerMissing = missing
+	t.a.pub.stale = true
 }
 
 // offers expands what m provides on this node.

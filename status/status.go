@@ -26,6 +26,8 @@ type Status struct {
 	Failures   []Failure   `json:"failures"`
 	Conditions []Condition `json:"conditions"`
 	Services   []Service   `json:"services"`
+	// Publishing is what this node tells the fleet; null in one pass.
+	Publishing *Publishing `json:"publishing,omitempty"`
 	// Synced: the link to the store holds, nothing runs, nothing is pending:
 	// every ready service is applied.
 	Synced bool `json:"synced"`
