@@ -270,11 +270,13 @@ func (r *reconciler) gone(o *own) {
 
 // withdrawn reports whether nothing of the node is published.
 func (r *reconciler) withdrawn() bool {
-	for _, o := range r.own {
-		if !contains(r.kept.Entries, o.path) || r.superseded(o) {
-			continue
-		}
-		if !o.known || o.rev != 0 && o.provider.State != store.Left {
+	for _, path := range r.kept.Entries {
+		o := r.own[path]
+		switch {
+		case o == nil:
+			return false // not looked at yet
+		case r.superseded(o):
+		case !o.known || o.rev != 0 && o.provider.State != store.Left:
 			return false
 		}
 	}

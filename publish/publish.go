@@ -142,6 +142,13 @@ func New(o Options) (*Publisher, error) {
 // not be changed afterwards. It does not block.
 func (p *Publisher) Set(services []Service) {
 	p.change(func(in *wanted) { in.services, in.servicesSet = services, true })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range services { // before a check that fails now is counted
+		if h := p.health[services[i].ID]; h != nil {
+			h.excuse(services[i].Grace)
+		}
+	}
 }
 
 // SetNode says what the node tells of itself; MachineID, BootID and Region are
