@@ -101,6 +101,10 @@ type wanted struct {
 	leave       *leave // nil: the agent stays
 }
 
+// told reports whether it is known what is offered; before that, nothing that
+// an earlier process published is withdrawn.
+func (w *wanted) told() bool { return w.servicesSet || w.leave != nil }
+
 // New reads what an earlier process left in StateDir. It does not touch the store.
 func New(o Options) (*Publisher, error) {
 	switch {

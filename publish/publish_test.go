@@ -61,8 +61,8 @@ func TestRestart(t *testing.T) {
 					n.end()
 					time.Sleep(ttl / 2)
 					n.launch()
-					time.Sleep(ttl) // nobody told it yet what it offers: nothing is withdrawn
 					n.p.SetNode(store.NodeRecord{Version: "1", AgentState: "up"})
+					time.Sleep(ttl) // nobody told it yet what it offers: nothing is withdrawn
 					notReady := tc.service
 					notReady.Ready = false
 					n.p.Set([]Service{notReady})

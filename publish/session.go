@@ -66,6 +66,9 @@ func (r *reconciler) forgetSession() {
 		c.stop()
 	}
 	clear(r.claims)
+	for _, o := range r.own {
+		o.token = 0
+	}
 	r.doubt()
 }
 
@@ -152,8 +155,8 @@ func (r *reconciler) holdName(ctx context.Context, in *wanted, now time.Time) er
 // holdRecord writes the node's record if it differs.
 func (r *reconciler) holdRecord(ctx context.Context, in *wanted, now time.Time) error {
 	value := r.nodeRecord(in)
-	if !in.servicesSet || bytes.Equal(value, r.record.value) {
-		return nil // before the first Set nobody knows how far a drain is
+	if bytes.Equal(value, r.record.value) {
+		return nil
 	}
 	if again := r.recordAt.Add(recordEvery); now.Before(again) {
 		r.by(again)
