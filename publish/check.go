@@ -103,9 +103,7 @@ func (r *reconciler) follow(ctx context.Context, services []Service) {
 			h = r.startCheck(ctx, *s.Check, h)
 			p.health[s.ID] = h
 		}
-		if h.grace = s.Grace; h.grace {
-			h.failed = 0
-		}
+		h.excuse(s.Grace)
 	}
 	for id, h := range p.health {
 		if !checked[id] {
@@ -156,6 +154,13 @@ func (p *Publisher) checked(h *health, err error) {
 	p.mu.Unlock()
 	if news {
 		p.poke()
+	}
+}
+
+// excuse begins or ends a grace; what failed until then does not count after it.
+func (h *health) excuse(grace bool) {
+	if h.grace = grace; grace {
+		h.failed = 0
 	}
 }
 

@@ -24,6 +24,7 @@ type own struct {
 	ready     bool
 	check     verdict
 	exclusive bool
+	phase     phase
 
 	want  store.State // "": as it is
 	why   string
@@ -48,13 +49,43 @@ func (r *reconciler) published(s *Service) bool {
 	return false
 }
 
-// holdEntries makes the store hold the entries that are wanted.
-func (r *reconciler) holdEntries(ctx context.Context, in *wanted, now time.Time) error {
+// expect finds out what each entry shall be, as far as can be told without the
+// store: status says so also while that is away.
+func (r *reconciler) expect(in *wanted, now time.Time) {
+	if !in.told() {
+		return
+	}
 	r.collect(in)
 	phase, until := in.phase(r.o.DrainWait, now)
 	if !until.IsZero() {
 		r.by(until)
 	}
+	for _, o := range r.own {
+		o.phase = phase
+		if !o.offered {
+			o.phase = leaving
+		}
+		r.decide(o)
+		if o.exclusive && o.want == store.Up && o.token == 0 {
+			o.want, o.why = store.Standby, "it does not hold the claim"
+		}
+	}
+}
+
+// decide sets what o shall be, but for its claim.
+func (r *reconciler) decide(o *own) {
+	f := facts{ready: o.ready, known: contains(r.kept.Entries, o.path), check: o.check, phase: o.phase, stored: o.provider.State}
+	o.want, o.why = f.decide()
+	switch {
+	case !o.offered:
+		o.why = "not offered any more"
+	case o.want != store.Left && o.bad != nil:
+		o.want, o.why = "", "its entry is refused"
+	}
+}
+
+// holdEntries makes the store hold the entries that are wanted.
+func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 	var units []unit
 	tickets := r.kept.Tickets
 	for _, path := range sortedKeys(r.own) {
@@ -64,7 +95,7 @@ func (r *reconciler) holdEntries(ctx context.Context, in *wanted, now time.Time)
 			r.by(o.fault.until)
 			continue
 		}
-		err := r.judge(ctx, o, phase)
+		err := r.judge(ctx, o)
 		if err != nil && !isolated(err) {
 			return err
 		}
@@ -88,7 +119,7 @@ func (r *reconciler) holdEntries(ctx context.Context, in *wanted, now time.Time)
 // collect makes r.own what is offered now, and what was published and is not.
 func (r *reconciler) collect(in *wanted) {
 	for _, o := range r.own {
-		o.offered = false
+		o.offered, o.ready, o.exclusive, o.bad = false, false, false, nil
 	}
 	for i := range in.services {
 		s := &in.services[i]
@@ -138,31 +169,22 @@ func (r *reconciler) verdict(s *Service) verdict {
 	return unknown
 }
 
-// judge finds out what o shall be, and holds or gives up its claim.
-func (r *reconciler) judge(ctx context.Context, o *own, phase phase) error {
-	f := facts{ready: o.ready, known: contains(r.kept.Entries, o.path), check: o.check, phase: phase}
-	if f.known || f.ready {
+// judge finds out what o shall be by what the store holds, and holds or gives
+// up its claim.
+func (r *reconciler) judge(ctx context.Context, o *own) error {
+	if o.ready || contains(r.kept.Entries, o.path) {
 		if err := r.read(ctx, o); err != nil {
 			return err
 		}
-		f.stored = o.provider.State
 	}
-	if !o.offered {
-		f.phase = leaving
-	}
-	o.want, o.why = f.decide()
+	r.decide(o)
 	switch {
 	case r.superseded(o) && o.offered:
 		return fmt.Errorf("%w: incarnation %d, this is %d", errSuperseded, o.provider.Incarnation, r.kept.Incarnation)
 	case r.superseded(o):
 		o.want = ""
 		r.gone(o)
-	case !o.offered:
-		o.why = "not offered any more"
-	case o.want != store.Left && o.bad != nil:
-		o.want, o.why = "", "its entry is refused"
-	}
-	if o.exclusive && o.want == store.Up {
+	case o.exclusive && o.want == store.Up:
 		return r.holdClaim(ctx, o)
 	}
 	o.token = 0
@@ -270,11 +292,13 @@ func (r *reconciler) gone(o *own) {
 
 // withdrawn reports whether nothing of the node is published.
 func (r *reconciler) withdrawn() bool {
-	for _, o := range r.own {
-		if !contains(r.kept.Entries, o.path) || r.superseded(o) {
-			continue
-		}
-		if !o.known || o.rev != 0 && o.provider.State != store.Left {
+	for _, path := range r.kept.Entries {
+		o := r.own[path]
+		switch {
+		case o == nil:
+			return false // not looked at yet
+		case r.superseded(o):
+		case !o.known || o.rev != 0 && o.provider.State != store.Left:
 			return false
 		}
 	}

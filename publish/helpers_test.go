@@ -37,10 +37,10 @@ func bubble(t *testing.T, f func(*fleet)) {
 		m := storetest.NewMemory()
 		fl := &fleet{T: t, m: m}
 		fl.seen = observe(m.Dial())
-		defer func() {
+		t.Cleanup(func() { // after every process has ended
 			fl.seen.m.Close()
 			m.Close()
-		}()
+		})
 		f(fl)
 	})
 }
@@ -157,6 +157,7 @@ func (n *node) launch() {
 		}
 	}()
 	n.p, n.end = p, func() { cancel(); <-done }
+	n.fl.Cleanup(n.end)
 }
 
 func (n *node) probe(ctx context.Context, _ Check) error {

@@ -27,14 +27,15 @@ type facts struct {
 // "" means that what the store holds stays as it is. A claim comes after this:
 // without it, up is standby.
 func (f facts) decide() (store.State, string) {
-	if f.phase == leaving {
+	switch state, why := f.serve(); {
+	case f.phase == leaving:
 		return store.Left, "the node is out of service"
-	}
-	state, why := f.serve()
-	if f.phase == draining && state == store.Up {
+	case f.phase == serving || state == store.Down:
+		return state, why
+	case f.stored == store.Up || f.stored == store.Draining:
 		return store.Draining, "the node is going out of service"
 	}
-	return state, why
+	return "", "the node is going out of service" // nothing comes up now
 }
 
 func (f facts) serve() (store.State, string) {

@@ -101,6 +101,10 @@ type wanted struct {
 	leave       *leave // nil: the agent stays
 }
 
+// told reports whether it is known what is offered; before that, nothing that
+// an earlier process published is withdrawn.
+func (w *wanted) told() bool { return w.servicesSet || w.leave != nil }
+
 // New reads what an earlier process left in StateDir. It does not touch the store.
 func New(o Options) (*Publisher, error) {
 	switch {
@@ -142,6 +146,13 @@ func New(o Options) (*Publisher, error) {
 // not be changed afterwards. It does not block.
 func (p *Publisher) Set(services []Service) {
 	p.change(func(in *wanted) { in.services, in.servicesSet = services, true })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range services { // before a check that fails now is counted
+		if h := p.health[services[i].ID]; h != nil {
+			h.excuse(services[i].Grace)
+		}
+	}
 }
 
 // SetNode says what the node tells of itself; MachineID, BootID and Region are

@@ -18,7 +18,6 @@ func TestPublish(t *testing.T) {
 	bubble(t, func(fl *fleet) {
 		n := fl.node("web1")
 		n.start(api())
-		defer func() { n.end() }()
 		got := fl.entry(n.path("API_URL", "api"))
 		kv, err := fl.m.Get(context.Background(), space.Node("web1"))
 		if err != nil {
@@ -62,14 +61,13 @@ func TestRestart(t *testing.T) {
 					n.end()
 					time.Sleep(ttl / 2)
 					n.launch()
-					time.Sleep(ttl) // nobody told it yet what it offers: nothing is withdrawn
 					n.p.SetNode(store.NodeRecord{Version: "1", AgentState: "up"})
+					time.Sleep(ttl) // nobody told it yet what it offers: nothing is withdrawn
 					notReady := tc.service
 					notReady.Ready = false
 					n.p.Set([]Service{notReady})
 					time.Sleep(3 * look)
 				}
-				defer n.end()
 				s := n.p.Status()
 				if s.Session != first.Session || s.Incarnation != first.Incarnation {
 					t.Errorf("session %s, incarnation %d; was %s, %d", s.Session, s.Incarnation, first.Session, first.Incarnation)
@@ -103,7 +101,6 @@ func TestNewIncarnation(t *testing.T) {
 				time.Sleep(tc.away)
 				n.o.BootID = tc.boot
 				n.start(api())
-				defer n.end()
 				time.Sleep(2 * ttl) // the old session, if there is one, ends
 				e := fl.entry(n.path("API_URL", "api"))
 				if e.State != store.Up || e.Incarnation <= first {
@@ -121,7 +118,6 @@ func TestNotReady(t *testing.T) {
 		waiting := api()
 		waiting.Ready = false
 		n.start(waiting)
-		defer n.end()
 		fl.is(n.path("API_URL", "api"), "")
 		if s := n.p.Status(); s.Published[0].Why != "not provisioned yet" || s.Published[0].Want != "" {
 			t.Errorf("status is %+v", s.Published[0])
@@ -145,7 +141,6 @@ func TestChangeAndWithdrawal(t *testing.T) {
 		s.Offers["API_URL"] = offer("http://10.0.0.1:9090/")
 		n.end() // the manifest changes while the agent is away
 		n.start(s)
-		defer func() { n.end() }()
 		if e := fl.entry(n.path("API_URL", "api")); e.Value != "http://10.0.0.1:9090/" || e.State != store.Up {
 			t.Errorf("entry is %+v", e)
 		}
@@ -202,7 +197,6 @@ func TestLoss(t *testing.T) {
 			bubble(t, func(fl *fleet) {
 				n := fl.node("web1")
 				n.start(exclusive(api()))
-				defer n.end()
 				harm(fl, n)
 				time.Sleep(ttl + look)
 				fl.is(n.path("API_URL", "api"), store.Up)
@@ -225,7 +219,6 @@ func TestNameTaken(t *testing.T) {
 		second := fl.node("web1")
 		second.o.MachineID = "another"
 		second.start(Service{ID: "other", Ready: true, Offers: map[string]store.Provider{"OTHER_URL": offer("http://x/")}})
-		defer func() { second.end() }()
 		before := fl.seen.count()
 		time.Sleep(10 * look)
 		second.condition("node name taken", true)
@@ -240,7 +233,6 @@ func TestNameTaken(t *testing.T) {
 
 		// It comes back, and is the one that has to wait.
 		first.start(api())
-		defer first.end()
 		first.condition("node name taken", true)
 		time.Sleep(look)
 		fl.is(first.path("API_URL", "api"), "")
@@ -253,7 +245,6 @@ func TestLowerIncarnation(t *testing.T) {
 	bubble(t, func(fl *fleet) {
 		first := fl.node("web1")
 		first.start(api())
-		defer first.end()
 		second := fl.node("web1") // same machine, another state directory
 		s := api()
 		s.Offers["API_URL"] = offer("http://second/")
@@ -305,7 +296,6 @@ func TestForgottenIncarnation(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.start(api())
-		defer n.end()
 		time.Sleep(ttl)
 		fl.is(n.path("API_URL", "api"), store.Up)
 		time.Sleep(10 * look)
@@ -320,7 +310,6 @@ func TestPermission(t *testing.T) {
 		n := fl.node("web1")
 		n.client().Refuse(store.ErrPermission)
 		n.start(api())
-		defer n.end()
 		time.Sleep(look)
 		n.condition("permission denied", true)
 		n.client().Refuse(nil)
@@ -370,7 +359,6 @@ func TestOneBadEntry(t *testing.T) {
 			s.Offers["KEY_"+string(rune('A'+i/26))+string(rune('A'+i%26))] = offer("http://many/")
 		}
 		n.start(s)
-		defer n.end()
 		fl.is(n.path("API_URL", "api"), store.Up)
 		fl.is(n.path("KEY_FA", "api"), store.Up)
 		for key, condition := range map[string]string{"DENIED_URL": "permission denied", "BAD_URL": "entry refused", "BIG_URL": "entry refused"} {
@@ -394,7 +382,6 @@ func TestRecord(t *testing.T) {
 	bubble(t, func(fl *fleet) {
 		n := fl.node("web1")
 		n.start()
-		defer n.end()
 		before := fl.seen.count()
 		for i := range 100 {
 			n.p.SetNode(store.NodeRecord{Version: "1", AgentState: "up", Revision: uint64(i)})

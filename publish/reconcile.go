@@ -82,6 +82,7 @@ func (r *reconciler) turn(ctx context.Context) time.Time {
 	r.next = now.Add(r.o.AntiEntropy)
 	in := r.p.wanted()
 	r.follow(ctx, in.services)
+	r.expect(&in, now)
 	if now.Before(r.fault.until) {
 		r.by(r.fault.until)
 	} else {
@@ -136,10 +137,11 @@ func (r *reconciler) reconcile(ctx context.Context, in *wanted, now time.Time) e
 	if err := r.holdName(ctx, in, now); err != nil || r.session == nil {
 		return err
 	}
-	if in.servicesSet || in.leave != nil {
-		if err := r.holdEntries(ctx, in, now); err != nil {
-			return err
-		}
+	if !in.told() {
+		return nil
+	}
+	if err := r.holdEntries(ctx, now); err != nil {
+		return err
 	}
 	if in.leave != nil && r.withdrawn() {
 		return r.closeSession(ctx, in.leave)

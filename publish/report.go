@@ -18,7 +18,7 @@ func (r *reconciler) report(in *wanted) {
 	if r.session != nil {
 		s.Session = r.session.ID()
 	}
-	s.Drain = in.drain.status(r.o.DrainWait, time.Now(), in.servicesSet && r.session != nil && r.withdrawn())
+	s.Drain = in.drain.status(r.o.DrainWait, time.Now(), in.servicesSet && r.withdrawn())
 	for _, o := range r.own {
 		s.Published = append(s.Published, o.status())
 	}

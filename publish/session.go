@@ -66,6 +66,9 @@ func (r *reconciler) forgetSession() {
 		c.stop()
 	}
 	clear(r.claims)
+	for _, o := range r.own {
+		o.token = 0
+	}
 	r.doubt()
 }
 
