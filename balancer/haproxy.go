@@ -59,8 +59,8 @@ func (h HAProxy) Render(p *Plan) []byte {
 	for i := range p.Frontends {
 		b = h.frontend(b, &p.Frontends[i])
 	}
-	if len(p.Frontends) == 0 {
-		// Without anything to listen on it would not start.
+	if len(p.Frontends) == 0 && h.Socket == "" {
+		// With nothing to listen on it would not start.
 		b = append(b, "\nfrontend none\n    mode tcp\n    bind abns@listener-"+string(p.Kind)+"-none\n"...)
 	}
 	for i := range p.Backends {
