@@ -233,8 +233,10 @@ type Balancer struct {
 	Kind string `toml:"kind"`
 	// What it is: haproxy, or the path of a template file for another one.
 	Engine string `toml:"engine" path:"engine"`
-	// Address that its frontends listen on; * is all.
+	// Address that its frontends listen on; * is all of IPv4.
 	Bind string `toml:"bind"`
+	// Port of its one frontend, 1 … 65535; kind public only. The others listen on each service's local_port.
+	Port int `toml:"port"`
 	// The file that is written for it. No two balancers write one file. With a template as engine it has no default.
 	Path string `toml:"path" path:"text"`
 	// Command that checks a candidate of the file, {path}. Empty: no check, which is the default with a template as engine.

@@ -56,6 +56,7 @@ func (a *Agent) updateConditions() {
 	a.valueConditions(add)
 	a.faultConditions(add)
 	a.publishConditions(add)
+	a.laneConditions(add)
 
 	now := time.Now()
 	since := make(map[string]time.Time, len(found))
