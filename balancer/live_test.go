@@ -194,7 +194,7 @@ type origin struct {
 	hits atomic.Int64
 	// release ends the requests for /hold.
 	release chan struct{}
-	srv  *http.Server
+	srv     *http.Server
 }
 
 func serve(t testing.TB, name string) *origin {
@@ -274,6 +274,16 @@ func (l *load) one(client *http.Client, url string) {
 		l.failed = append(l.failed, time.Now().Format("15:04:05.000 ")+err.Error())
 		l.mu.Unlock()
 	}
+}
+
+// get asks once.
+func get(url string) error {
+	l := load{}
+	l.one(http.DefaultClient, url)
+	if len(l.failed) > 0 {
+		return errors.New(l.failed[0])
+	}
+	return nil
 }
 
 // more waits for n further requests.
