@@ -276,16 +276,6 @@ func (l *load) one(client *http.Client, url string) {
 	}
 }
 
-// get asks once.
-func get(url string) error {
-	l := load{}
-	l.one(http.DefaultClient, url)
-	if len(l.failed) > 0 {
-		return errors.New(l.failed[0])
-	}
-	return nil
-}
-
 // more waits for n further requests.
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()

@@ -87,29 +87,12 @@ func stream(t *testing.T) bool {
 // TestNginxReload: requests that a client may send again do not fail.
 func TestNginxReload(t *testing.T) {
 	t.Parallel()
-	path := program(t, "nginx", "nginx-light")
 	port := freePort(t)
 	a, b := serve(t, "a"), serve(t, "b")
 	one := plan(t, local(key("API_URL", up("a", on(a, port)))))
 	both := plan(t, local(key("API_URL", up("a", on(a, port)), up("b", on(b, port)))))
-	dir := t.TempDir()
-	config := filepath.Join(dir, "nginx.conf")
-	check(t, nginx(t, dir, one), dir)
-	cmd := exec.Command(path, "-c", config, "-g", globals(dir))
-	out := &logged{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("nginx:\n%s", out)
-		}
-	})
+	cmd, dir := startNginx(t, one)
 	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
-	eventually(t, "answering", func() bool { return get(url) == nil })
 	l := traffic(t, url)
 	for range 3 {
 		check(t, nginx(t, dir, both), dir)
@@ -125,6 +108,32 @@ func TestNginxReload(t *testing.T) {
 	if len(l.failed) > 0 {
 		t.Errorf("%d of %d requests failed, such as %s", len(l.failed), l.sent.Load(), l.failed[0])
 	}
+}
+
+// startNginx runs nginx with a plan, in a directory, until the test ends.
+func startNginx(t *testing.T, p *balancer.Plan) (cmd *exec.Cmd, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	check(t, nginx(t, dir, p), dir)
+	cmd = exec.Command(program(t, "nginx", "nginx-light"), "-c", filepath.Join(dir, "nginx.conf"), "-g", globals(dir))
+	out := &logged{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("nginx:\n%s", out)
+		}
+	})
+	// Written when it listens already.
+	eventually(t, "serving", func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, "pid"))
+		return err == nil && len(bytes.TrimSpace(b)) > 0
+	})
+	return cmd, dir
 }
 
 func signal(t *testing.T, cmd *exec.Cmd) {
