@@ -83,7 +83,15 @@ func start(t *testing.T, p *balancer.Plan) *proxy {
 
 // masterReady: until it answers, the master loses the signal for a reload.
 func (x *proxy) masterReady() bool {
-	return ask(filepath.Join(filepath.Dir(x.config), "m"), "show proc") != ""
+	conn, err := net.Dial("unix", filepath.Join(filepath.Dir(x.config), "m"))
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	fmt.Fprintln(conn, "show proc")
+	n, _ := conn.Read(make([]byte, 1)) // it does not always close after its answer
+	return n > 0
 }
 
 type logged struct {
@@ -186,7 +194,7 @@ type origin struct {
 	hits atomic.Int64
 	// release ends the requests for /hold.
 	release chan struct{}
-	srv  *http.Server
+	srv     *http.Server
 }
 
 func serve(t testing.TB, name string) *origin {
@@ -195,6 +203,7 @@ func serve(t testing.TB, name string) *origin {
 	o.srv = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.hits.Add(1)
 		if r.URL.Path == "/hold" {
+			w.Header().Set("Connection", "close") // else HAProxy keeps it for 5 s more
 			w.(http.Flusher).Flush()
 			<-o.release
 		}

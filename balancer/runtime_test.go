@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,6 +28,21 @@ func on(o *origin, port int) func(*balancer.Entry) {
 
 func TestNoRequestFails(t *testing.T) {
 	t.Parallel()
+	churn(t, 3*time.Second)
+}
+
+// TestSoakNoRequestFails is for `make soak`.
+func TestSoakNoRequestFails(t *testing.T) {
+	t.Parallel()
+	soak, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		t.Skip("SOAK=10m runs it for ten minutes")
+	}
+	churn(t, soak)
+}
+
+// churn changes servers under load for as long as it says.
+func churn(t *testing.T, length time.Duration) {
 	port := freePort(t)
 	var origins []*origin
 	for i := range 6 {
@@ -46,9 +62,10 @@ func TestNoRequestFails(t *testing.T) {
 	}
 	x := start(t, first(2))
 	l := traffic(t, fmt.Sprintf("http://127.0.0.1:%d/", port))
-	l.more(t, 200)
+	l.more(t, 300)
 	pid := x.info("Pid")
-	for round := range 3 {
+	end := time.Now().Add(length)
+	for round := 0; round < 2 || time.Now().Before(end); round++ {
 		x.applied(first(6)) // joined
 		before := origins[5].hits.Load()
 		eventually(t, "web5 in use", func() bool { return origins[5].hits.Load() > before })
@@ -56,27 +73,27 @@ func TestNoRequestFails(t *testing.T) {
 			e.Weight = 10 + 40*((i+round)%5)
 			return true
 		}))
-		l.more(t, 200)
+		l.more(t, 300)
 		x.applied(with(func(i int, e *balancer.Entry) bool { // drained
 			if i%2 == 0 {
 				e.State = store.Draining
 			}
 			return true
 		}))
-		l.more(t, 200)
+		l.more(t, 300)
 		x.applied(with(func(i int, _ *balancer.Entry) bool { return i >= 2 })) // left
-		l.more(t, 200)
+		l.more(t, 300)
 		if now := x.info("Pid"); now != pid {
 			t.Fatalf("the process was %s and is %s", pid, now)
 		}
 		x.reload(first(3))
 		pid = x.info("Pid")
-		l.more(t, 200)
+		l.more(t, 300)
 	}
 	// A server that is no longer in may end; so may one that only the file lacks.
 	x.applied(first(2))
 	origins[2].stop(t)
-	l.more(t, 200)
+	l.more(t, 300)
 	// One that dies takes nothing with it: what it had not answered goes elsewhere.
 	origins[1].srv.Close()
 	l.more(t, 500)
