@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -297,9 +296,6 @@ func (a *Agent) faultConditions(add func(status.Condition)) {
 		case "state.json", "digest.key":
 			c.Hint = "everything was provisioned once more; nothing else to do"
 			c.Severity = warning
-		}
-		if filepath.IsAbs(name) {
-			c.Name = "file"
 		}
 		add(c)
 	}

@@ -92,6 +92,10 @@ func names(t *testing.T) (conditions, events map[string]bool) {
 					case "emitAt":
 						add(events, fn, n.Args[1])
 					}
+				case *ast.AssignStmt: // c.Name = "…"
+					if sel, ok := n.Lhs[0].(*ast.SelectorExpr); ok && sel.Sel.Name == "Name" {
+						add(conditions, fn, n.Rhs[0])
+					}
 				case *ast.CompositeLit:
 					if sel, ok := n.Type.(*ast.SelectorExpr); ok && sel.Sel.Name == "Condition" {
 						for _, e := range n.Elts {

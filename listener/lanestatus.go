@@ -190,16 +190,24 @@ func (a *Agent) laneConditions(add func(status.Condition)) {
 }
 
 func laneProblem(p balancer.Problem) status.Condition {
-	name, severity, hint := "balancer entry", warning, "the provider is left out of balancers; look at its manifest"
+	c := status.Condition{
+		Name: "balancer entry", Severity: warning, Key: p.Key, Service: p.Provider, Text: p.String(),
+		Hint: "the provider is left out of balancers; look at its manifest",
+	}
 	switch p.Kind {
 	case balancer.Collision:
-		name, hint = "balancer collision", "give them different ports or paths in their manifests"
+		c.Name = "balancer collision"
+		c.Hint = "give them different ports or paths in their manifests"
 	case balancer.Mixed:
-		name, hint = "balancer mixed", "let all providers of the key agree"
+		c.Name = "balancer mixed"
+		c.Hint = "let all providers of the key agree"
 	case balancer.AllDown:
-		name, hint = "balancer all down", "look at the checks of its providers: `listener providers " + p.Key + "`"
+		c.Name = "balancer all down"
+		c.Hint = "look at the checks of its providers"
 	case balancer.Elsewhere:
-		name, severity, hint = "balancer elsewhere", info, "let its value name {HOST} and {PORT} if a local balancer is to stand before it"
+		c.Name = "balancer elsewhere"
+		c.Severity = info
+		c.Hint = "let its value name {HOST} and {PORT} if a local balancer is to stand before it"
 	}
-	return status.Condition{Name: name, Severity: severity, Key: p.Key, Service: p.Provider, Text: p.String(), Hint: hint}
+	return c
 }
