@@ -81,6 +81,8 @@ func (r *reconciler) decide(o *own) {
 		o.why = "not offered any more"
 	case o.want != store.Left && o.bad != nil:
 		o.want, o.why = "", "its entry is refused"
+	case o.want == "" && contains(r.kept.Former, o.path):
+		o.want = store.Left
 	}
 }
 
@@ -108,6 +110,9 @@ func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 		}
 	}
 	for _, t := range tickets { // of entries that are not ours any more
+		if r.released[t] {
+			continue
+		}
 		units = append(units, unit{ops: []store.Op{store.Delete(t)}, tickets: []string{t}})
 	}
 	if err := r.write(ctx, units); err != nil {
@@ -136,13 +141,13 @@ func (r *reconciler) collect(in *wanted) {
 			o.exclusive = slices.Contains(s.Exclusive, key)
 		}
 	}
-	for _, path := range r.kept.Entries {
+	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
 		if parts, ok := r.o.Space.Parts(path); r.own[path] == nil && ok && len(parts) == 5 {
 			r.own[path] = &own{path: path, key: parts[1], service: parts[4]}
 		}
 	}
 	for path, o := range r.own {
-		if !o.offered && !contains(r.kept.Entries, path) {
+		if !o.offered && !r.ever(path) {
 			delete(r.own, path)
 		}
 	}
@@ -172,7 +177,7 @@ func (r *reconciler) verdict(s *Service) verdict {
 // judge finds out what o shall be by what the store holds, and holds or gives
 // up its claim.
 func (r *reconciler) judge(ctx context.Context, o *own) error {
-	if o.ready || contains(r.kept.Entries, o.path) {
+	if o.ready || r.ever(o.path) {
 		if err := r.read(ctx, o); err != nil {
 			return err
 		}
@@ -235,7 +240,7 @@ func (r *reconciler) saw(o *own) {
 func (r *reconciler) unit(o *own) unit {
 	u := unit{o: o}
 	t := r.ticket(o)
-	if r.claims[t] == nil && contains(r.kept.Tickets, t) {
+	if r.claims[t] == nil && contains(r.kept.Tickets, t) && !r.released[t] {
 		u.ops, u.tickets = append(u.ops, store.Delete(t)), append(u.tickets, t)
 	}
 	value := r.bytes(o)
@@ -282,17 +287,19 @@ func (r *reconciler) failed(o *own, err error) {
 	r.by(o.fault.until)
 }
 
-// gone forgets an entry that left.
+// gone notes that an entry that is not offered any more left.
 func (r *reconciler) gone(o *own) {
-	r.kept.Entries = without(r.kept.Entries, o.path)
-	if !o.offered {
-		delete(r.own, o.path)
-	}
+	r.kept.Entries, r.kept.Former = without(r.kept.Entries, o.path), with(r.kept.Former, o.path)
+}
+
+// ever reports whether an entry was published in this boot or session.
+func (r *reconciler) ever(path string) bool {
+	return contains(r.kept.Entries, path) || contains(r.kept.Former, path)
 }
 
 // withdrawn reports whether nothing of the node is published.
 func (r *reconciler) withdrawn() bool {
-	for _, path := range r.kept.Entries {
+	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
 		o := r.own[path]
 		switch {
 		case o == nil:

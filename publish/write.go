@@ -30,7 +30,7 @@ func (r *reconciler) write(ctx context.Context, units []unit) error {
 			leave = append(leave, u)
 			continue
 		case u.value != nil:
-			r.kept.Entries = with(r.kept.Entries, u.o.path)
+			r.kept.Entries, r.kept.Former = with(r.kept.Entries, u.o.path), without(r.kept.Former, u.o.path)
 		}
 		stay = append(stay, u)
 	}
@@ -128,7 +128,7 @@ func (r *reconciler) commit(ctx context.Context, batch []unit) error {
 // wrote notes what the store holds now.
 func (r *reconciler) wrote(u unit, rev uint64) {
 	for _, t := range u.tickets {
-		r.kept.Tickets = without(r.kept.Tickets, t)
+		r.released[t] = true
 	}
 	if u.value == nil {
 		return
