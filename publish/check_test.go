@@ -99,6 +99,9 @@ func TestRiseAndFall(t *testing.T) {
 		fl.is(path, store.Up)
 		time.Sleep(7 * time.Second)
 		fl.is(path, store.Down)
+		if want := []string{"check down", "check up", "published", "check down", "published"}; !slices.Equal(n.told(), want) {
+			t.Errorf("events are %q, want %q", n.told(), want)
+		}
 	})
 }
 

@@ -203,6 +203,25 @@ func (c *counting) List(ctx context.Context, prefix string) ([]store.KV, uint64,
 	return c.Store.List(ctx, prefix)
 }
 
+// A process that another one of its node replaced does not sit on the claim.
+func TestSupersededLetsGo(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		first := fl.node("a")
+		first.start(exclusive(api()))
+		second := fl.node("a") // same machine, another state directory
+		second.start(exclusive(api()))
+		time.Sleep(2 * look)
+		first.condition("superseded", true)
+		if e := fl.entry(second.path("API_URL", "api")); e.State != store.Up || e.Incarnation != second.p.Status().Incarnation {
+			t.Errorf("entry is %+v", e)
+		}
+		if got := fl.tickets(); len(got) != 1 {
+			t.Errorf("tickets: %v", got)
+		}
+	})
+}
+
 // A key that stops being exclusive, and a manifest that goes while the agent
 // is away, give their tickets back.
 func TestTicketsGivenBack(t *testing.T) {

@@ -103,6 +103,9 @@ func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 		}
 		if err != nil {
 			r.failed(o, err)
+			if u := r.giveBack(o); len(u.ops) > 0 {
+				units = append(units, u)
+			}
 			continue
 		}
 		if u := r.unit(o); len(u.ops) > 0 || u.leaves {
@@ -185,6 +188,8 @@ func (r *reconciler) judge(ctx context.Context, o *own) error {
 	r.decide(o)
 	switch {
 	case r.superseded(o) && o.offered:
+		o.token = 0
+		r.unclaim(r.ticket(o))
 		return fmt.Errorf("%w: incarnation %d, this is %d", errSuperseded, o.provider.Incarnation, r.kept.Incarnation)
 	case r.superseded(o):
 		o.want = ""
@@ -238,11 +243,8 @@ func (r *reconciler) saw(o *own) {
 
 // unit returns what makes the store hold what o shall be; empty: it does.
 func (r *reconciler) unit(o *own) unit {
-	u := unit{o: o}
-	t := r.ticket(o)
-	if r.claims[t] == nil && contains(r.kept.Tickets, t) && !r.released[t] {
-		u.ops, u.tickets = append(u.ops, store.Delete(t)), append(u.tickets, t)
-	}
+	u := r.giveBack(o)
+	u.o = o
 	value := r.bytes(o)
 	if value == nil || bytes.Equal(value, o.value) {
 		o.fault = fault{}
@@ -256,8 +258,17 @@ func (r *reconciler) unit(o *own) unit {
 	if u.leaves = o.want == store.Left; !u.leaves {
 		u.ops = append(u.ops, store.PutSession(o.path, value, r.session))
 	}
-	if c := r.claims[t]; c != nil && o.want == store.Up {
-		u.conds = append(u.conds, store.Cond{Key: t, Rev: c.rev})
+	if c := r.claims[r.ticket(o)]; c != nil && o.want == store.Up {
+		u.conds = append(u.conds, store.Cond{Key: c.ticket, Rev: c.rev})
+	}
+	return u
+}
+
+// giveBack returns what removes the ticket of a claim that was let go.
+func (r *reconciler) giveBack(o *own) (u unit) {
+	t := r.ticket(o)
+	if r.claims[t] == nil && contains(r.kept.Tickets, t) && !r.released[t] {
+		u.ops, u.tickets = []store.Op{store.Delete(t)}, []string{t}
 	}
 	return u
 }

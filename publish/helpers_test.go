@@ -178,6 +178,13 @@ func (n *node) finds(err error) {
 	n.health, n.hang = err, false
 }
 
+// told returns the events so far.
+func (n *node) told() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events)
+}
+
 // client is the store as this node reaches it.
 func (n *node) client() *storetest.Memory { return n.o.Store.(*storetest.Memory) }
 

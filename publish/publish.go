@@ -45,8 +45,8 @@ type Options struct {
 	// Changed is told after Status differs in more than counters and times of
 	// checks. It must not block and not call the Publisher. Default: nobody.
 	Changed func()
-	// Event is told what happened, with pairs of attribute and text; it must
-	// not block. Default: nobody.
+	// Event is told what happened, by Run's goroutine, with pairs of attribute
+	// and text; it must not block. Default: nobody.
 	Event func(name, text string, attrs ...string)
 }
 

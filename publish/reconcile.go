@@ -84,6 +84,7 @@ func (r *reconciler) turn(ctx context.Context) time.Time {
 	r.next = now.Add(r.o.AntiEntropy)
 	in := r.p.wanted()
 	r.follow(ctx, in.services)
+	r.tellChecks()
 	r.expect(&in, now)
 	if now.Before(r.fault.until) {
 		r.by(r.fault.until)
