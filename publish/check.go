@@ -227,8 +227,10 @@ func (p *Publisher) checksLocked() []status.CheckResult {
 type attempt struct {
 	probe   func(context.Context, Check) error
 	timeout time.Duration
-	stuck   chan error // the result of one that did not end when told to
+	stuck   chan outcome // of one that did not end when told to
 }
+
+type outcome struct{ err error }
 
 // killWait is how long a check that was told to end may take to do so.
 const killWait = 2 * time.Second
@@ -245,12 +247,12 @@ func (a *attempt) run(ctx context.Context, c Check) error {
 			return errors.New("an earlier check still runs and cannot be ended")
 		}
 	}
-	result := make(chan error, 1)
-	go func() { result <- a.probe(ctx, c) }()
+	result := make(chan outcome, 1)
+	go func() { result <- outcome{a.probe(ctx, c)} }()
 	select {
-	case err := <-result:
-		if err == nil || ctx.Err() == nil {
-			return err
+	case o := <-result:
+		if o.err == nil || ctx.Err() == nil {
+			return o.err
 		}
 		return a.late()
 	case <-ctx.Done():

@@ -137,7 +137,7 @@ func TestExecKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Fields(string(data)) {
+	for line := range strings.FieldsSeq(string(data)) {
 		pid, err := strconv.Atoi(line)
 		if err != nil {
 			t.Fatal(err)
