@@ -222,6 +222,23 @@ func TestSupersededLetsGo(t *testing.T) {
 	})
 }
 
+// Who may not write its entry does not keep others from it.
+func TestRefusedLetsGo(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		a, b := fl.node("a"), fl.node("b")
+		a.o.Store = denying{a.o.Store, a.path("API_URL", "api")}
+		a.start(exclusive(api()))
+		a.condition("permission denied", true)
+		if got := fl.tickets(); len(got) != 0 {
+			t.Errorf("tickets left: %v", got)
+		}
+		b.start(exclusive(api()))
+		time.Sleep(2 * look)
+		fl.are(" up", a, b)
+	})
+}
+
 // A key that stops being exclusive, and a manifest that goes while the agent
 // is away, give their tickets back.
 func TestTicketsGivenBack(t *testing.T) {

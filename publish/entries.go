@@ -139,7 +139,7 @@ func (r *reconciler) collect(in *wanted) {
 				r.own[path] = o
 			}
 			o.offer, o.offered, o.ready = offer, true, s.Ready
-			o.bad = refused(offer)
+			o.bad = unreadable(offer)
 			o.check = r.verdict(s)
 			o.exclusive = slices.Contains(s.Exclusive, key)
 		}
@@ -156,8 +156,8 @@ func (r *reconciler) collect(in *wanted) {
 	}
 }
 
-// refused returns why no reader would take the offer.
-func refused(p store.Provider) error {
+// unreadable returns why no reader would take the offer.
+func unreadable(p store.Provider) error {
 	p.State = store.Up
 	if _, err := store.DecodeProvider(p.Encode()); err != nil {
 		return err
