@@ -43,7 +43,7 @@ func freePort(t testing.TB) int {
 
 // proxy is a HAProxy with a master, as its unit of Debian runs it.
 type proxy struct {
-	t       *testing.T
+	t       testing.TB
 	haproxy balancer.HAProxy
 	runtime *balancer.Runtime
 	config  string
@@ -52,7 +52,12 @@ type proxy struct {
 }
 
 // start runs HAProxy with a plan until the test ends.
-func start(t *testing.T, p *balancer.Plan) *proxy {
+func start(t testing.TB, p *balancer.Plan) *proxy {
+	t.Helper()
+	return startWith(t, balancer.HAProxy{Check: 200 * time.Millisecond}, p)
+}
+
+func startWith(t testing.TB, h balancer.HAProxy, p *balancer.Plan) *proxy {
 	t.Helper()
 	path := program(t, "haproxy", "haproxy")
 	dir, err := os.MkdirTemp("", "balancer") // sockets have short paths
@@ -60,7 +65,7 @@ func start(t *testing.T, p *balancer.Plan) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := balancer.HAProxy{Socket: filepath.Join(dir, "s"), Check: 200 * time.Millisecond}
+	h.Socket = filepath.Join(dir, "s")
 	x := &proxy{t: t, haproxy: h, runtime: balancer.NewRuntime(h, 0), config: filepath.Join(dir, "cfg"), plan: p}
 	x.write(p)
 	x.cmd = exec.Command(path, "-W", "-S", filepath.Join(dir, "m"), "-f", x.config)
