@@ -31,7 +31,7 @@ func dial(ctx context.Context, path string) (*cli, error) {
 		return nil, err
 	}
 	c := &cli{conn: conn}
-	c.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	c.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // fails if it is closed
 	// In interactive mode many commands go over one connection, and each answer
 	// ends in a prompt.
 	if _, err := c.ask("prompt"); err != nil {

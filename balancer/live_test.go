@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -30,15 +31,19 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// freePort is one that nobody listens on.
+// freePort is one that nobody listens on, below those that the kernel gives to
+// connections: of these, the load takes thousands.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		if l, err := net.Listen("tcp", join("127.0.0.1", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // proxy is a HAProxy with a master, as its unit of Debian runs it.
@@ -60,11 +65,7 @@ func start(t testing.TB, p *balancer.Plan) *proxy {
 func startWith(t testing.TB, h balancer.HAProxy, p *balancer.Plan) *proxy {
 	t.Helper()
 	path := program(t, "haproxy", "haproxy")
-	dir, err := os.MkdirTemp("", "balancer") // sockets have short paths
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	h.Socket = filepath.Join(dir, "s")
 	x := &proxy{t: t, haproxy: h, runtime: balancer.NewRuntime(h, 0), config: filepath.Join(dir, "cfg"), plan: p}
 	x.write(p)
