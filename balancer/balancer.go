@@ -6,6 +6,8 @@
 package balancer
 
 import (
+	"slices"
+
 	"github.com/listener-agent/listener/store"
 )
 
@@ -117,13 +119,8 @@ type Server struct {
 // Rewrite makes of a provider's value leads somewhere only then.
 func (p *Plan) Serves(key string, port int) bool {
 	for i := range p.Frontends {
-		if p.Frontends[i].Port != port {
-			continue
-		}
-		for _, k := range p.Frontends[i].Keys {
-			if k == key {
-				return true
-			}
+		if p.Frontends[i].Port == port && slices.Contains(p.Frontends[i].Keys, key) {
+			return true
 		}
 	}
 	return false

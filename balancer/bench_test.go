@@ -39,3 +39,19 @@ func BenchmarkCandidate(b *testing.B) {
 	runtime.ReadMemStats(&m)
 	b.ReportMetric(float64(m.HeapAlloc)/1e6, "MB-heap")
 }
+
+// BenchmarkApply is one change of weight among 10,000 servers of a running
+// HAProxy, with the questions before and after it.
+func BenchmarkApply(b *testing.B) {
+	entries := crowd(10_000)
+	in := local(key("API_URL", entries...))
+	x := startWith(b, balancer.HAProxy{}, balancer.MakePlan(in))
+	plans := [2]*balancer.Plan{x.plan}
+	entries[5000].Weight = 7
+	plans[1] = balancer.MakePlan(in)
+	for i := 1; b.Loop(); i++ {
+		if res := x.runtime.Apply(b.Context(), plans[(i+1)%2], plans[i%2]); res.Reload != "" || res.Changes != 1 {
+			b.Fatalf("%+v", res)
+		}
+	}
+}

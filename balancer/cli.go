@@ -23,24 +23,15 @@ type cli struct {
 	made int // commands sent that change something
 }
 
-// dial begins one that ends with ctx or after timeout, whichever is first,
-// also in the middle of an answer.
-func dial(ctx context.Context, path string, timeout time.Duration) (*cli, error) {
-	deadline := time.Now().Add(timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	d := net.Dialer{Deadline: deadline}
+// dial begins one that ends with ctx, also in the middle of an answer.
+func dial(ctx context.Context, path string) (*cli, error) {
+	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
 	c := &cli{conn: conn}
-	if err := conn.SetDeadline(deadline); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	c.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	c.stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // fails if it is closed
 	// In interactive mode many commands go over one connection, and each answer
 	// ends in a prompt.
 	if _, err := c.ask("prompt"); err != nil {

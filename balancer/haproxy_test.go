@@ -25,6 +25,9 @@ var update = flag.Bool("update", false, "write the golden files, and the table o
 func program(t testing.TB, name, debian string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath(filepath.Join("/usr/sbin", name)) // not on everybody's PATH
+	}
 	switch {
 	case err == nil:
 		return path

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -30,20 +31,24 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// freePort is one that nobody listens on.
+// freePort is one that nobody listens on, below those that the kernel gives to
+// connections: of these, the load takes thousands.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		if l, err := net.Listen("tcp", join("127.0.0.1", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // proxy is a HAProxy with a master, as its unit of Debian runs it.
 type proxy struct {
-	t       *testing.T
+	t       testing.TB
 	haproxy balancer.HAProxy
 	runtime *balancer.Runtime
 	config  string
@@ -52,15 +57,16 @@ type proxy struct {
 }
 
 // start runs HAProxy with a plan until the test ends.
-func start(t *testing.T, p *balancer.Plan) *proxy {
+func start(t testing.TB, p *balancer.Plan) *proxy {
+	t.Helper()
+	return startWith(t, balancer.HAProxy{Check: 200 * time.Millisecond}, p)
+}
+
+func startWith(t testing.TB, h balancer.HAProxy, p *balancer.Plan) *proxy {
 	t.Helper()
 	path := program(t, "haproxy", "haproxy")
-	dir, err := os.MkdirTemp("", "balancer") // sockets have short paths
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := balancer.HAProxy{Socket: filepath.Join(dir, "s"), Check: 200 * time.Millisecond}
+	dir := t.TempDir()
+	h.Socket = filepath.Join(dir, "s")
 	x := &proxy{t: t, haproxy: h, runtime: balancer.NewRuntime(h, 0), config: filepath.Join(dir, "cfg"), plan: p}
 	x.write(p)
 	x.cmd = exec.Command(path, "-W", "-S", filepath.Join(dir, "m"), "-f", x.config)

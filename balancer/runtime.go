@@ -60,6 +60,8 @@ func (r *Runtime) Apply(ctx context.Context, old, next *Plan) Result {
 		res.Reload = why
 		return res
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
 	made, err := r.apply(ctx, old, next)
 	res.Changes = made
 	if err != nil {
@@ -70,7 +72,7 @@ func (r *Runtime) Apply(ctx context.Context, old, next *Plan) Result {
 }
 
 func (r *Runtime) apply(ctx context.Context, old, next *Plan) (made int, err error) {
-	c, err := dial(ctx, r.haproxy.Socket, r.timeout)
+	c, err := dial(ctx, r.haproxy.Socket)
 	if err != nil {
 		return 0, fmt.Errorf("runtime socket: %w", err)
 	}
@@ -127,7 +129,7 @@ func (r *Runtime) look(c *cli, next *Plan, backends []string) (now map[string]ma
 // verify looks again, over a connection of its own: if HAProxy was reloaded in
 // between, the old one was still talking to us.
 func (r *Runtime) verify(ctx context.Context, next *Plan, backends []string, d *diff, pid string) error {
-	c, err := dial(ctx, r.haproxy.Socket, r.timeout)
+	c, err := dial(ctx, r.haproxy.Socket)
 	if err != nil {
 		return fmt.Errorf("runtime socket: %w", err)
 	}
@@ -182,7 +184,9 @@ func (r *Runtime) Sweep(ctx context.Context) (left int, err error) {
 	if len(r.pending()) == 0 {
 		return 0, nil
 	}
-	c, err := dial(ctx, r.haproxy.Socket, r.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	c, err := dial(ctx, r.haproxy.Socket)
 	if err != nil {
 		return len(r.pending()), fmt.Errorf("runtime socket: %w", err)
 	}

@@ -167,6 +167,25 @@ func TestApply(t *testing.T) {
 	}
 }
 
+// TestManyJoin: 100 providers at once need no reload.
+func TestManyJoin(t *testing.T) {
+	t.Parallel()
+	port := freePort(t)
+	o := serve(t, "web")
+	var entries []balancer.Entry
+	for i := range 100 {
+		entries = append(entries, up(fmt.Sprintf("web%d", i), on(o, port)))
+	}
+	x := start(t, plan(t, local(key("API_URL", entries[:1]...))))
+	all := plan(t, local(key("API_URL", entries...)))
+	if res := x.applied(all); res.Changes != 3*99 {
+		t.Errorf("%d changes, want 3 for each of 99 servers", res.Changes)
+	}
+	if got := x.servers(fmt.Sprintf("local-%d", port)); len(got) != 100 {
+		t.Errorf("%d servers, want 100", len(got))
+	}
+}
+
 // TestOtherState: HAProxy does not do what it was told last.
 func TestOtherState(t *testing.T) {
 	t.Parallel()
