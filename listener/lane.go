@@ -161,6 +161,9 @@ func (a *Agent) decideLanes(now throttle.Now) {
 		}
 		if a.st.Balancers[l.cfg.Path] == l.want {
 			l.failed = nil
+			if l.told == nil {
+				l.told = l.plan // an agent before this one told it so, and Apply looks
+			}
 			a.sweepLane(l)
 			continue
 		}

@@ -100,6 +100,14 @@ func (j *laneJob) run(ctx context.Context) (res laneResult) {
 	return res
 }
 
+// How a reload is made sure of: HAProxy's master drops the signal while it is
+// still at the one before, and answers nothing when the new process fails.
+const (
+	reloadLook = 50 * time.Millisecond
+	reloadWait = 3 * time.Second
+	reloads    = 3
+)
+
 // tell changes servers over the runtime socket; ok is false when the balancer
 // has to read its file after all.
 func (j *laneJob) tell(ctx context.Context, file render.File) (res laneResult, ok bool) {
@@ -132,11 +140,46 @@ func (j *laneJob) tell(ctx context.Context, file render.File) (res laneResult, o
 	return laneResult{err: set.Sync(), changes: out.Changes, pending: len(out.Pending), written: true}, true
 }
 
-// reload runs the reload command.
+// reload runs the reload command, and where there is a runtime socket makes
+// sure that the balancer does what the plan says.
 func (j *laneJob) reload(ctx context.Context) error {
 	if len(j.cfg.Reload) == 0 {
 		return nil
 	}
+	for i := range reloads {
+		if err := j.reloadOnce(ctx); err != nil || j.runtime == nil {
+			return err
+		}
+		why := j.followed(ctx)
+		switch {
+		case why == "":
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case i == reloads-1:
+			return fmt.Errorf("reload with %q: it succeeded, but the balancer does not do what its file says: %s", strings.Join(j.cfg.Reload, " "), why)
+		}
+	}
+	return nil
+}
+
+// followed waits until the running balancer does what the plan says; else why not.
+func (j *laneJob) followed(ctx context.Context) (why string) {
+	look := time.NewTicker(reloadLook)
+	defer look.Stop()
+	for until := time.Now().Add(reloadWait); ; {
+		if why = j.runtime.Apply(ctx, j.plan, j.plan).Reload; why == "" || time.Now().After(until) {
+			return why
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err().Error()
+		}
+	}
+}
+
+func (j *laneJob) reloadOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, j.cfg.Reload[0], j.cfg.Reload[1:]...)
