@@ -38,23 +38,6 @@ var (
 	ErrNothing = errors.New("nothing to run: neither the node nor a service has a command")
 )
 
-// Runner carries out steps; *provision.Provisioner is the real one.
-//
-// Run blocks until the step's result; when ctx ends it returns ctx.Err() and
-// the step goes on, to be adopted by the next agent. Adopt blocks until the
-// result of a step that an earlier agent started is certain. Forget is called
-// after a result was recorded.
-type Runner interface {
-	Warm()
-	Run(ctx context.Context, job provision.Job) (provision.Result, error)
-	Cancel(run, step string) error
-	Left() ([]provision.Ref, error)
-	Adopt(ctx context.Context, ref provision.Ref, killAfter time.Duration) (provision.Result, error)
-	Forget(ref provision.Ref) error
-	Busy() (bool, error)
-	Close() error
-}
-
 // Options is what New needs.
 type Options struct {
 	// Config is required; New keeps it.
@@ -188,11 +171,11 @@ func New(o Options) (*Agent, error) {
 		a.opt.MachineID = strings.TrimSpace(string(id))
 	}
 	if a.runner == nil {
-		p, err := provision.New(provision.Options{StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, Exe: o.Exe})
+		r, err := a.newRunner()
 		if err != nil {
 			return nil, fmt.Errorf("new agent: %w", err)
 		}
-		a.runner = p
+		a.runner = r
 	}
 	return a, nil
 }
