@@ -32,6 +32,7 @@ var shared = []string{"store", "manifest", "status", "internal/atomicfile"}
 // It is the table of ARCHITECTURE.md; imports go down only.
 var imports = map[string][]string{
 	"internal/atomicfile": {},
+	"internal/systemd":    {},
 	"manifest":            {},
 	"status":              {},
 	"store":               {},
@@ -67,8 +68,9 @@ var testImports = []string{"store", "store/local", "store/storetest"}
 // for each step, and what it links delays the command.
 var onlyStandard = []string{"provision/supervisor"}
 
-// mayLog are the packages that log; all others return errors.
-var mayLog = []string{"cmd/listener", "listener"}
+// mayLog are the packages that log, and the one that has a place for log lines;
+// all others return errors.
+var mayLog = []string{"cmd/listener", "internal/systemd", "listener"}
 
 // mayPrint are the packages that may use standard output; the supervisor
 // copies a step's output to it.

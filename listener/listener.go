@@ -54,6 +54,11 @@ type Options struct {
 	Log *slog.Logger
 	// OnEvent is called with the same events, from the loop: it must not block.
 	OnEvent func(status.Event)
+	// Alive is called by the loop each time that it has looked at everything,
+	// and at least each AliveEvery (0: only when there is reason to look).
+	// headline is the agent in one line. It may not take long; nil: nobody asks.
+	Alive      func(headline string)
+	AliveEvery time.Duration
 	// Runner replaces the provisioner, for tests.
 	Runner Runner
 	// Clock replaces the boot id and CLOCK_BOOTTIME, for tests.
@@ -256,7 +261,7 @@ func (a *Agent) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(a.step())
+		timer.Reset(a.alive(a.step()))
 		select {
 		case <-ctx.Done():
 			a.shutdown()
