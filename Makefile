@@ -13,7 +13,7 @@ GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## build, then play a tour of the main job (needs no root, ends by itself)
@@ -22,6 +22,10 @@ demo: build ## build, then play a tour of the main job (needs no root, ends by i
 .PHONY: test
 test: ## all tests with the race detector; as root or in CI installs what they need
 	@scripts/test.sh $(TESTFLAGS)
+
+.PHONY: test-systemd
+test-systemd: ## the agent as a service of a real systemd, in a container (needs root; part of make test)
+	@scripts/test-systemd.sh
 
 # The store clients' libraries and what they and the API drag in make most of
 # the binary: without inlining there, and without gRPC's tracing pages, it is

@@ -26,7 +26,11 @@ else
 fi
 
 finish() {
-  [[ -z $nspawn ]] || { kill -KILL "$nspawn" 2>/dev/null || true; wait "$nspawn" 2>/dev/null || true; }
+  # The init's end is that of all in its container, and of nspawn.
+  if [[ -n $nspawn ]]; then
+    kill -KILL "${leader:-$(pgrep -P "$nspawn" | head -1)}" 2>/dev/null || kill -KILL "$nspawn" 2>/dev/null || true
+    wait "$nspawn" 2>/dev/null || true
+  fi
   for c in "${cgroups[@]}"; do
     [[ ! -d $c/$name ]] || find "$c/$name" -depth -type d -exec rmdir {} \; 2>/dev/null || true
   done
@@ -77,7 +81,7 @@ start_init() {
     exec systemd-nspawn -q -D "$root" -M "$name" --register=no --keep-unit --console=passive \
       ${NSOPT---private-network} -b >"$dir/console" 2>&1 </dev/null
   ) &
-  nspawn=$!
+  nspawn=$! leader=
   while kill -0 "$nspawn" 2>/dev/null; do
     leader=$(pgrep -P "$nspawn" | head -1) || true
     if [[ -n $leader ]] && nsenter -t "$leader" -a test -S /run/systemd/private 2>/dev/null; then
@@ -85,7 +89,7 @@ start_init() {
     fi
     sleep 0.05
   done
-  nspawn=
+  nspawn= leader=
   return 1
 }
 
