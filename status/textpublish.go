@@ -11,7 +11,11 @@ func (p *page) publishing(s *Publishing) {
 		return
 	}
 	if d := s.Drain; d != nil {
-		p.row("drained", "%s", p.drain(*d))
+		if text := p.drain(*d); p.room() > after+2 {
+			p.row("drained", "%s", text)
+		} else {
+			p.line(fmt.Sprintf("%-*s%s", indent, "drained", text))
+		}
 	}
 	p.published(s.Published, s.Drain != nil, p.checks(s.Checks))
 }
