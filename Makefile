@@ -13,11 +13,15 @@ GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## build, then play a tour of the main job (needs no root, ends by itself)
 	@scripts/demo.sh
+
+.PHONY: deploy-cycle
+deploy-cycle: build ## play the story of a fleet on this machine (needs haproxy, no root, ends by itself)
+	@cd test/etcd && go run ./deploycycle -listener $(abspath $(BIN))/listener -example $(CURDIR)/examples/deploy-cycle
 
 .PHONY: test
 test: ## all tests with the race detector; as root or in CI installs what they need
