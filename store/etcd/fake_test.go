@@ -72,8 +72,15 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	resp := &pb.TxnResponse{Header: f.headerLocked(), Succeeded: true}
-	for range r.Success {
-		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}})
+	for _, op := range r.Success {
+		found := new(pb.RangeResponse)
+		if k := op.GetRequestRange(); string(k.Key) == "/t/a" || len(k.RangeEnd) > 0 {
+			found.Count = 1
+			if k.MinModRevision <= f.rev {
+				found.Kvs = append(found.Kvs, event("/t/a", f.rev).Kv)
+			}
+		}
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
 	}
 	return resp, nil
 }
@@ -224,4 +231,23 @@ func TestCompacted(t *testing.T) {
 	f.set(func() { f.rev = 200 })
 	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
 	want(t, ch, store.Reset, 200)
+}
+
+// A server that answers no progress request, as etcd's gRPC proxy, is believed
+// for as long as reads say the same as the watch.
+func TestNoProgress(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	select {
+	case u := <-ch:
+		t.Fatalf("a watch of which nothing changes: %+v", u)
+	case <-time.After(askAfter + silence + proveEvery + time.Second):
+	}
+	began := time.Now()
+	f.set(func() { f.rev = 101 }) // and no event
+	if u := want(t, ch, store.Lost, 0); !errors.Is(u.Err, errMissed) {
+		t.Errorf("lost: %v", u.Err)
+	}
+	t.Logf("a dead watch was found after %v", time.Since(began))
+	want(t, ch, store.Reset, 101)
 }

@@ -46,6 +46,7 @@ type link struct {
 	opened  chan opened
 	read    chan readResult
 	checked chan checkResult
+	proven  chan proof
 
 	watches map[*watch]struct{}
 	cur     *stream // nil: there is none
@@ -82,7 +83,7 @@ type checkResult struct {
 func newLink(s *Store) *link {
 	l := &link{
 		store: s, joins: make(chan *watch), leaves: make(chan *watch),
-		opened: make(chan opened), read: make(chan readResult), checked: make(chan checkResult),
+		opened: make(chan opened), read: make(chan readResult), checked: make(chan checkResult), proven: make(chan proof),
 		watches: make(map[*watch]struct{}),
 	}
 	return l
@@ -116,6 +117,8 @@ func (l *link) run() {
 			l.onRead(r)
 		case c := <-l.checked:
 			l.onChecked(c)
+		case p := <-l.proven:
+			l.onProven(p)
 		case r := <-in:
 			l.receive(r)
 		case out <- next:
@@ -294,7 +297,8 @@ func pauseAfter(attempt int, longest time.Duration) time.Duration {
 	return pause(min(longest, 50*time.Millisecond<<min(attempt, 10)))
 }
 
-// askForLife asks a stream that is silent for its progress.
+// askForLife asks a stream that is silent for its progress. One that never
+// gave any, as behind a proxy, is proven to be alive by reads.
 func (l *link) askForLife(now time.Time) {
 	s := l.cur
 	if len(s.watches) == 0 && s.creating == nil {
@@ -302,6 +306,8 @@ func (l *link) askForLife(now time.Time) {
 	}
 	quiet := now.Sub(s.heard)
 	switch {
+	case s.polled && s.creating == nil:
+		l.prove(now)
 	case quiet < askAfter:
 		s.asked = time.Time{}
 		l.at(s.heard.Add(askAfter))
@@ -314,6 +320,9 @@ func (l *link) askForLife(now time.Time) {
 	case now.Sub(s.askedLast) >= askAgain:
 		s.askedLast = now
 		s.ask()
+		if !s.answered && s.creating == nil {
+			l.prove(now)
+		}
 		l.at(now.Add(askAgain))
 	default:
 		l.at(s.askedLast.Add(askAgain))
