@@ -325,6 +325,7 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 			return nil
 		}
 		s.answered, s.polled = true, false
+		l.mark.upTo(rev)
 		return s.plausible(&state{rev: rev, cluster: m.Header.ClusterId}, s.askedAt)
 	}
 	s.newest = max(s.newest, rev)
@@ -339,6 +340,7 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 	if w := s.watches[m.WatchId]; w != nil {
 		for _, ev := range events {
 			w.note(ev)
+			l.noteEvent(w, ev)
 		}
 		w.batch = append(w.batch, events...)
 		touched[w] = struct{}{}
