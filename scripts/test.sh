@@ -59,6 +59,11 @@ if [[ -n $lines ]]; then
 fi
 
 flags=(-shuffle=on)
+# How many random bursts of writes each store gets, and faults in them. (Locally
+# a few, `make soak` does 10,000.)
+if [[ ${CI:-} == true ]]; then
+  export STORETEST_BURSTS=300 STORETEST_FAULTS=10
+fi
 # The module itself is built without cgo; the race detector is cgo's.
 if has_cc; then
   export CGO_ENABLED=1

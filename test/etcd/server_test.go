@@ -219,8 +219,9 @@ func (s *server) wipe(t *testing.T) {
 // snapshot copies the data; what it returns puts the copy in their place.
 func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 	t.Helper()
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := s.dir + ".saved" // one at a time: it is big
 	s.stop()
+	must(t, os.RemoveAll(saved))
 	must(t, os.CopyFS(saved, os.DirFS(s.dir)))
 	s.start(t)
 	return func(t *testing.T) {
