@@ -45,11 +45,12 @@ var imports = map[string][]string{
 	"config":               shared,
 	"provision":            append([]string{"provision/supervisor"}, shared...),
 	"provision/supervisor": {},
+	"publish":              shared,
 	"render":               shared,
 	"resolve":              shared,
 	"throttle":             shared,
 
-	"listener": append([]string{"api", "config", "provision", "render", "resolve", "throttle"}, shared...),
+	"listener": append([]string{"api", "config", "provision", "publish", "render", "resolve", "throttle"}, shared...),
 
 	// All of ours: nobody else knows which stores there are.
 	"cmd/listener": {anything},
