@@ -15,8 +15,9 @@ import (
 type mark struct {
 	key string // "": none is known
 	at  int64
-	// What the key had then.
-	created, modified, version, lease int64
+	// What the key had then. (Not its lease: with keys only, some versions of
+	// etcd leave that out.)
+	created, modified, version int64
 	// final: the key is not followed any more, or was changed, so at stays.
 	final bool
 	owner *watch // that follows the key
@@ -25,7 +26,7 @@ type mark struct {
 func newMark(w *watch, kv *mvccpb.KeyValue, at int64) mark {
 	return mark{
 		key: string(kv.Key), at: at, owner: w,
-		created: kv.CreateRevision, modified: kv.ModRevision, version: kv.Version, lease: kv.Lease,
+		created: kv.CreateRevision, modified: kv.ModRevision, version: kv.Version,
 	}
 }
 
@@ -62,7 +63,7 @@ func (l *link) noteEvent(w *watch, ev *mvccpb.Event) {
 
 // upTo: the watches were told of all that happened up to a revision.
 func (m *mark) upTo(rev int64) {
-	if m.key != "" && !m.final {
+	if m.key != "" && !m.final && m.owner.phase == live {
 		m.at = max(m.at, rev)
 	}
 }
@@ -114,7 +115,7 @@ func (s *Store) compare(ctx context.Context, m mark) (st *state, other bool, err
 }
 
 func (m mark) is(kv *mvccpb.KeyValue) bool {
-	return kv.CreateRevision == m.created && kv.ModRevision == m.modified && kv.Version == m.version && kv.Lease == m.lease
+	return kv.CreateRevision == m.created && kv.ModRevision == m.modified && kv.Version == m.version
 }
 
 // readKey reads a key as it was at a revision, 0: as it is. It is nil where

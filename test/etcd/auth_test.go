@@ -53,7 +53,7 @@ func password(t *testing.T, text string) string {
 	return path
 }
 
-func self(t *testing.T) string {
+func self(t testing.TB) string {
 	t.Helper()
 	bin, err := os.Executable()
 	must(t, err)

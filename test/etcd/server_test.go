@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -34,6 +35,12 @@ const (
 
 func TestMain(m *testing.M) {
 	switch {
+	case os.Getenv(benchRole) != "":
+		if err := playBench(os.Getenv(benchRole)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	case os.Getenv(asServer) != "":
 		etcdmain.Main(os.Args)
 		return
@@ -64,20 +71,20 @@ type server struct {
 }
 
 // newServer starts one inside the test.
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	return startServer(t, "", nil)
 }
 
 // newProcess starts this module's etcd as a process.
-func newProcess(t *testing.T, args ...string) *server {
+func newProcess(t testing.TB, args ...string) *server {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	return startServer(t, self, nil, args...)
 }
 
-func startServer(t *testing.T, bin string, edit func(*server), args ...string) *server {
+func startServer(t testing.TB, bin string, edit func(*server), args ...string) *server {
 	t.Helper()
 	s := &server{dir: filepath.Join(t.TempDir(), "data"), client: freeAddress(t), peer: freeAddress(t), bin: bin, args: args}
 	if edit != nil {
@@ -89,7 +96,7 @@ func startServer(t *testing.T, bin string, edit func(*server), args ...string) *
 }
 
 // freeAddress is one that nobody listens on now.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -104,13 +111,13 @@ func (s *server) url() string {
 	return "http://" + s.client
 }
 
-func (s *server) start(t *testing.T) {
+func (s *server) start(t testing.TB) {
 	t.Helper()
 	s.launch(t)
 	s.serves(t)
 }
 
-func (s *server) launch(t *testing.T) {
+func (s *server) launch(t testing.TB) {
 	t.Helper()
 	if s.bin == "" {
 		s.embed(t)
@@ -134,7 +141,7 @@ func (s *server) launch(t *testing.T) {
 	}(s.proc, s.ended)
 }
 
-func (s *server) embed(t *testing.T) {
+func (s *server) embed(t testing.TB) {
 	t.Helper()
 	c := embed.NewConfig()
 	c.Dir, c.TickMs, c.ElectionMs = s.dir, 10, 100
@@ -152,7 +159,7 @@ func (s *server) embed(t *testing.T) {
 }
 
 // serves waits until the server answers.
-func (s *server) serves(t *testing.T) {
+func (s *server) serves(t testing.TB) {
 	t.Helper()
 	until(t, "an etcd that listens", func() bool {
 		select {
@@ -203,13 +210,13 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-func (s *server) restart(t *testing.T) {
+func (s *server) restart(t testing.TB) {
 	t.Helper()
 	s.stop()
 	s.start(t)
 }
 
-func (s *server) wipe(t *testing.T) {
+func (s *server) wipe(t testing.TB) {
 	t.Helper()
 	s.stop()
 	must(t, os.RemoveAll(s.dir))
@@ -236,7 +243,7 @@ func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 
 // backup saves a snapshot as etcdctl does; what it returns restores it with
 // etcdutl, and starts the server on it.
-func (s *server) backup(t *testing.T) (restore func(t *testing.T, flags ...string)) {
+func (s *server) backup(t testing.TB) (restore func(t testing.TB, flags ...string)) {
 	t.Helper()
 	from, err := s.bare(t).Snapshot(t.Context())
 	must(t, err)
@@ -247,7 +254,7 @@ func (s *server) backup(t *testing.T) (restore func(t *testing.T, flags ...strin
 	defer to.Close()
 	_, err = io.Copy(to, from)
 	must(t, err)
-	return func(t *testing.T, flags ...string) {
+	return func(t testing.TB, flags ...string) {
 		t.Helper()
 		s.kill()
 		must(t, os.RemoveAll(s.dir))
@@ -278,7 +285,7 @@ func private(dir string) error {
 }
 
 // bare is etcd's own client, to do what an operator does.
-func (s *server) bare(t *testing.T, edit ...func(*clientv3.Config)) *clientv3.Client {
+func (s *server) bare(t testing.TB, edit ...func(*clientv3.Config)) *clientv3.Client {
 	t.Helper()
 	o := clientv3.Config{Endpoints: []string{s.url()}, Logger: zap.NewNop()}
 	if s.dialer != nil {
@@ -293,7 +300,7 @@ func (s *server) bare(t *testing.T, edit ...func(*clientv3.Config)) *clientv3.Cl
 	return c
 }
 
-func compact(t *testing.T, c *clientv3.Client) {
+func compact(t testing.TB, c *clientv3.Client) {
 	t.Helper()
 	resp, err := c.Get(t.Context(), "none")
 	must(t, err)
@@ -311,7 +318,7 @@ func must(t testing.TB, err error) {
 }
 
 // until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
