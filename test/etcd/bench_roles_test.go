@@ -80,9 +80,12 @@ func benchKey(i int) string { return fmt.Sprintf("KEY_%04d", i) }
 func writeNode(b *testing.B, dir, url string, command []string, keys int) {
 	b.Helper()
 	const each = 5
-	for _, d := range []string{"service", "state", "run", "env"} {
+	for _, d := range []string{"service", "state", "env"} {
 		must(b, os.MkdirAll(filepath.Join(dir, d), 0o700))
 	}
+	run, err := os.MkdirTemp("/dev/shm", "listener-bench-") //nolint:usetesting // in memory, as /run is
+	must(b, err)
+	b.Cleanup(func() { os.RemoveAll(run) })
 	for from := 0; from < keys; from += each {
 		var requires []string
 		for i := from; i < min(keys, from+each); i++ {
@@ -112,7 +115,7 @@ min_interval = "0s"
 burst = 0
 [api]
 socket = %q
-`, "bench"+filepath.Base(dir), filepath.Join(dir, "state"), filepath.Join(dir, "run"), url, command[0], command[1], filepath.Join(dir, "env"), filepath.Join(dir, "s"))
+`, "bench"+filepath.Base(dir), filepath.Join(dir, "state"), run, url, command[0], command[1], filepath.Join(dir, "env"), filepath.Join(dir, "s"))
 	must(b, os.WriteFile(filepath.Join(dir, "listener.toml"), []byte(text), 0o600))
 }
 
