@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/listener-agent/listener/store"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -86,9 +87,13 @@ type streamInfo struct {
 
 // enter makes sure that the server and the bucket can hold the store.
 func (s *Store) enter(ctx context.Context, l *link) error {
-	if v := l.nc.ConnectedServerVersion(); !atLeast(v, minVersion) {
+	version, server := l.nc.ConnectedServerVersion(), l.nc.ConnectedAddr()
+	if version == "" || server == "" { // neither is known any more
+		return nats.ErrConnectionClosed
+	}
+	if !atLeast(version, minVersion) {
 		return &Error{
-			Err:  fmt.Errorf("%w: NATS server %s at %s, at least %s is needed", ErrServer, v, l.nc.ConnectedAddr(), minVersion),
+			Err:  fmt.Errorf("%w: NATS server %s at %s, at least %s is needed", ErrServer, version, server, minVersion),
 			Hint: "upgrade it: before 2.12 it has no atomic batches, before 2.11 it ignores the ttl of a key",
 		}
 	}
@@ -96,14 +101,8 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == codeStreamNotFound {
 		info, err = l.create(ctx, s.config())
 	}
-	if noJetStream(err) {
-		return &Error{
-			Err:  fmt.Errorf("%w: JetStream does not answer at %s", ErrServer, l.nc.ConnectedAddr()),
-			Hint: "enable jetstream on the server and for this account; in a cluster, wait for its leader",
-		}
-	}
 	if err != nil {
-		return err
+		return jetStreamError(server, err)
 	}
 	if wrong := checkConfig(&info.Config, s.names.all()); len(wrong) > 0 {
 		return &Error{
@@ -116,10 +115,17 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	return l.mark(ctx)
 }
 
-// noJetStream says whether nothing that could hold a bucket is there.
-func noJetStream(err error) bool {
-	e, ok := errors.AsType[*apiError](err)
-	return errors.Is(err, nats.ErrNoResponders) || ok && (e.ErrCode == codeNotForAccount || e.ErrCode == codeNotEnabled)
+// jetStreamError says of an error whether there is a JetStream at all. That
+// nobody answers may pass: a server that starts answers a little later.
+func jetStreamError(server string, err error) error {
+	const hint = "enable jetstream on the server and for this account"
+	if errors.Is(err, nats.ErrNoResponders) {
+		return &Error{Err: fmt.Errorf("%w: JetStream does not answer at %s", store.ErrUnavailable, server), Hint: hint}
+	}
+	if e, ok := errors.AsType[*apiError](err); ok && (e.ErrCode == codeNotForAccount || e.ErrCode == codeNotEnabled) {
+		return &Error{Err: fmt.Errorf("%w: no JetStream at %s: %w", ErrServer, server, err), Hint: hint}
+	}
+	return err
 }
 
 func (l *link) setBucket(info *streamInfo) bucket {

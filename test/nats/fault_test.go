@@ -162,6 +162,28 @@ func TestBucketRemoved(t *testing.T) {
 	f.until("the new state", func() bool { return fmt.Sprint(f.values()) == "map[/t/b:3]" })
 }
 
+// Emptied behind the agent's back, without a marker for any key.
+func TestBucketPurged(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	a := openStore(t, options(s.url()))
+	put(t, a, "/t/a", "1")
+	put(t, a, "/t/b", "1")
+	f := follow(t, a, "/t/")
+	f.has("/t/b", "1")
+	stream, err := jetStream(t, s).Stream(t.Context(), "KV_listener")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	began := time.Now()
+	f.until("nothing is there", func() bool { return len(f.state) == 0 })
+	within(t, "noticed that the bucket was emptied", began, time.Second)
+	eventually(t, "a write", func() error {
+		_, err := a.Commit(t.Context(), nil, store.Put("/t/a", []byte("2")))
+		return err
+	})
+	f.has("/t/a", "2")
+}
+
 // jetStream is a bare client.
 func jetStream(t testing.TB, s *server) jetstream.JetStream {
 	t.Helper()

@@ -20,6 +20,9 @@ import (
 // killed and stopped, and has no goroutines in the process under test.
 const serverConfig = "LISTENER_TEST_NATS_CONFIG"
 
+// otherServer names the program of another version of the server to test with.
+const otherServer = "LISTENER_TEST_NATS_SERVER"
+
 func TestMain(m *testing.M) {
 	if config := os.Getenv(serverConfig); config != "" {
 		serve(config)
@@ -90,9 +93,24 @@ func (s *server) start(t testing.TB) {
 	exe, err := os.Executable()
 	must(t, err)
 	s.cmd = exec.Command(exe)
+	other := os.Getenv(otherServer)
+	if other != "" {
+		s.cmd = exec.Command(other, "-c", config)
+	}
 	s.cmd.Env = append(os.Environ(), serverConfig+"="+config)
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if other != "" {
+		must(t, s.cmd.Start())
+		eventually(t, "the server listens", func() error {
+			c, err := net.Dial("tcp", s.addr())
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+		return
+	}
 	out, err := s.cmd.StdoutPipe()
 	must(t, err)
 	must(t, s.cmd.Start())
