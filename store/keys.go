@@ -88,6 +88,12 @@ func (s Space) Provider(key, region, node, service string) string {
 	return s.Key("provides", key, region, node, service)
 }
 
+// Providers is the subtree with all entries of key.
+func (s Space) Providers(key string) string { return s.Key("provides", key) + "/" }
+
+// Node is where a node's record is.
+func (s Space) Node(node string) string { return s.Key("nodes", node) }
+
 // Parts splits a key of this federation into its unescaped parts, without
 // prefix and federation; ok is false for any other key.
 func (s Space) Parts(key string) (parts []string, ok bool) {
