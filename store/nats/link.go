@@ -224,6 +224,7 @@ func (l *link) denied(err error) {
 	subject, publishing, denied := permissionError(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	subject = unmapped(subject)
 	l.refusal[subject] = denied
 	for w := range l.waiting {
 		if !publishing || w.subject == subject {

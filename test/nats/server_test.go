@@ -62,12 +62,19 @@ type server struct {
 	dir    string
 	port   int
 	config string // beside port and JetStream
+	domain string // of JetStream, if it has one
 	cmd    *exec.Cmd
 }
 
 func startServer(t testing.TB, config string) *server {
 	t.Helper()
-	s := &server{dir: t.TempDir(), port: freePort(t), config: config}
+	return startIn(t, "", config)
+}
+
+// startIn starts one whose JetStream has a domain.
+func startIn(t testing.TB, domain, config string) *server {
+	t.Helper()
+	s := &server{dir: t.TempDir(), port: freePort(t), config: config, domain: domain}
 	s.start(t)
 	t.Cleanup(s.kill)
 	return s
@@ -88,7 +95,11 @@ func (s *server) url() string  { return "nats://" + s.addr() }
 func (s *server) start(t testing.TB) {
 	t.Helper()
 	config := filepath.Join(s.dir, "nats.conf")
-	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nlog_file: %q\njetstream { store_dir: %q }\n%s\n", s.port, filepath.Join(s.dir, "log"), s.data(), s.config)
+	jetstream := fmt.Sprintf("store_dir: %q", s.data())
+	if s.domain != "" {
+		jetstream += ", domain: " + s.domain
+	}
+	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nlog_file: %q\njetstream { %s }\n%s\n", s.port, filepath.Join(s.dir, "log"), jetstream, s.config)
 	must(t, os.WriteFile(config, []byte(text), 0o600))
 	exe, err := os.Executable()
 	must(t, err)
