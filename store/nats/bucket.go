@@ -28,6 +28,7 @@ type bucket struct {
 	replicas int
 	last     uint64 // sequence, when it was asked
 	first    uint64 // sequence of the oldest message
+	mark     uint64 // sequence of the mark
 }
 
 // config is the stream of a bucket that is made here. It is one that the
@@ -135,6 +136,7 @@ func (l *link) setBucket(info *streamInfo) bucket {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b.mark = l.bucket.mark
 	l.bucket = b
 	return b
 }
@@ -190,21 +192,34 @@ func (l *link) streamCall(ctx context.Context, subject string, body []byte) (*st
 // mark makes sure that the bucket has its mark: it makes the revision of an
 // empty store more than 0, and lets every read bring a revision.
 func (l *link) mark(ctx context.Context) error {
-	_, err := l.latest(ctx, nil)
-	if !errors.Is(err, errNoMark) {
-		return err
+	for {
+		now, err := l.latest(ctx, nil)
+		if err == nil && len(now.found) == 1 {
+			l.setMark(now.found[0].seq)
+			return nil
+		}
+		if err != nil && !errors.Is(err, errNoMark) {
+			return err
+		}
+		m := nats.NewMsg(l.names.meta)
+		m.Data = []byte("listener-store/1\n")
+		guard(m, 0, "")
+		seq, err := l.publish(ctx, m)
+		if err == nil {
+			l.setMark(seq)
+			return nil
+		}
+		if !errors.Is(err, errRace) {
+			return err
+		}
+		sleep(ctx, 5*time.Millisecond) // another one made it, which a replica does not have yet
 	}
-	m := nats.NewMsg(l.names.meta)
-	m.Data = []byte("listener-store/1\n")
-	guard(m, 0, "")
-	seq, err := l.publish(ctx, m)
-	if err != nil && !errors.Is(err, errRace) {
-		return err
-	}
+}
+
+func (l *link) setMark(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bucket.last = max(l.bucket.last, seq)
-	return nil
+	l.bucket.mark, l.bucket.last = seq, max(l.bucket.last, seq)
 }
 
 // atLeast compares versions such as 2.12.0-preview.1 by their numbers.

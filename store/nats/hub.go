@@ -237,7 +237,7 @@ func (h *hub) check(l *link) error {
 		return errors.New("the bucket was removed and made again")
 	case b.last < h.pos:
 		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, h.pos)
-	case b.first > h.bucket.first && b.first > h.pos:
+	case b.first > h.bucket.mark:
 		return errors.New("the bucket was emptied")
 	}
 	return nil

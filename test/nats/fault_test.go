@@ -177,6 +177,18 @@ func TestBucketPurged(t *testing.T) {
 	began := time.Now()
 	f.until("nothing is there", func() bool { return len(f.state) == 0 })
 	within(t, "noticed that the bucket was emptied", began, time.Second)
+	put(t, a, "/t/a", "1")
+	put(t, a, "/t/b", "1")
+	f.has("/t/b", "1")
+
+	// A key that is written before anybody looks hides nothing.
+	kv, err := jetStream(t, s).KeyValue(t.Context(), "listener")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	_, err = kv.Put(t.Context(), "t.b", []byte("2"))
+	must(t, err)
+	f.has("/t/b", "2")
+	f.lacks("/t/a")
 	eventually(t, "a write", func() error {
 		_, err := a.Commit(t.Context(), nil, store.Put("/t/a", []byte("2")))
 		return err
