@@ -31,6 +31,10 @@ type bucket struct {
 	mark     uint64 // sequence of the mark
 }
 
+// same says whether a bucket is the one that it was: the mark is its first
+// message, and stays until it is emptied.
+func (b bucket) same(now bucket) bool { return b.created.Equal(now.created) && b.mark == now.mark }
+
 // config is the stream of a bucket that is made here. It is one that the
 // tools for NATS key-value buckets know.
 func (s *Store) config() jetstream.StreamConfig {

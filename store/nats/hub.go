@@ -191,7 +191,13 @@ func (h *hub) begin(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failure = make(chan error, 1)
-	h.up, h.err, h.bucket = true, nil, l.known()
+	now := l.known()
+	if h.bucket.last != 0 && !h.bucket.same(now) {
+		for w := range h.watches {
+			w.feed.OtherHistory()
+		}
+	}
+	h.up, h.err, h.bucket = true, nil, now
 	h.pos, h.filters = h.bucket.last, feed.Prefixes{}
 	h.wake()
 }

@@ -9,7 +9,7 @@ import (
 
 func memory(*testing.T) *storetest.Harness {
 	m := storetest.NewMemory()
-	h := &storetest.Harness{Store: m, Other: m.Dial()}
+	h := &storetest.Harness{Store: m, Other: m.Dial(), Histories: true}
 	h.Reopen = func(t *testing.T) store.Store {
 		if err := m.Close(); err != nil {
 			t.Error(err)

@@ -23,6 +23,7 @@ type mirror struct {
 	expired map[string]bool // how a key that is not in state went, if a Gone said so
 	rev     uint64
 	resets  int
+	others  int // Resets that said that they are of another history
 	lost    bool
 	err     error // of the last Lost
 }
@@ -107,6 +108,9 @@ func (m *mirror) apply(u store.Update) error {
 	case store.Reset:
 		m.state, m.expired, m.lost = make(map[string]store.KV), make(map[string]bool), false
 		m.resets++
+		if u.OtherHistory {
+			m.others++
+		}
 	}
 	m.rev = u.Rev
 	for _, kv := range u.KVs {
@@ -123,8 +127,8 @@ func (m *mirror) apply(u store.Update) error {
 func (m *mirror) allowed(u store.Update) error {
 	switch {
 	case u.Kind == store.Lost:
-		if m.lost || u.Err == nil || u.Rev != 0 || len(u.KVs)+len(u.Gone) > 0 {
-			return fmt.Errorf("a Lost that is the second, without an error, or with a state")
+		if m.lost && feed.SameKind(m.err, u.Err) || u.Err == nil || u.Rev != 0 || len(u.KVs)+len(u.Gone) > 0 {
+			return fmt.Errorf("a Lost that is the second of its kind, without an error, or with a state")
 		}
 		return nil
 	case u.Kind == store.Reset:
@@ -143,6 +147,9 @@ func (m *mirror) allowed(u store.Update) error {
 	}
 	if u.Err != nil {
 		return fmt.Errorf("an error outside Lost")
+	}
+	if u.OtherHistory && u.Kind != store.Reset {
+		return fmt.Errorf("a Change of another history")
 	}
 	return m.sound(u)
 }

@@ -28,6 +28,9 @@ type Harness struct {
 	// Bursts is how many bursts of writes to run. Default 1, or the number in
 	// STORETEST_BURSTS; STORETEST_SEED sets the first one's seed.
 	Bursts int
+	// Histories: the store can tell another history from its own, whatever the
+	// revisions are, and says so in Update.OtherHistory.
+	Histories bool
 
 	// Reopen closes Store and opens it again, as a process that was started
 	// anew would.

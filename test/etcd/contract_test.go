@@ -27,7 +27,7 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 		Cut: p.Cut, Heal: p.Heal,
 		Restart: s.restart, Wipe: s.wipe, Snapshot: s.snapshot,
 		Compact: func(t *testing.T) { compact(t, operator) },
-		Wait:    limit,
+		Wait:    limit, Histories: true,
 	}
 	h.Reopen = func(t *testing.T) store.Store {
 		must(t, h.Store.Close())

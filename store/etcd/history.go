@@ -1,0 +1,130 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/listener-agent/listener/store"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// mark is a key as it was at a revision: where the store has it so, its
+// history is the one that was seen before. Revisions alone do not say: a store
+// that was wiped comes to any revision with time, under the same cluster id.
+type mark struct {
+	key string // "": none is known
+	at  int64
+	// What the key had then.
+	created, modified, version, lease int64
+	// final: the key is not followed any more, or was changed, so at stays.
+	final bool
+	owner *watch // that follows the key
+}
+
+func newMark(w *watch, kv *mvccpb.KeyValue, at int64) mark {
+	return mark{
+		key: string(kv.Key), at: at, owner: w,
+		created: kv.CreateRevision, modified: kv.ModRevision, version: kv.Version, lease: kv.Lease,
+	}
+}
+
+// reset takes the newest key of a state, of which nothing is older: what was
+// compacted cannot be asked for.
+func (m *mark) reset(w *watch, st *state) {
+	var newest *mvccpb.KeyValue
+	for _, kv := range st.kvs {
+		if newest == nil || kv.ModRevision > newest.ModRevision {
+			newest = kv
+		}
+	}
+	if newest != nil {
+		*m = newMark(w, newest, st.rev)
+	}
+}
+
+// noteEvent keeps the key that was written last for the next mark. It does not
+// take it at once: behind a proxy events may already be those of another store.
+func (l *link) noteEvent(w *watch, ev *mvccpb.Event) {
+	key := string(ev.Kv.Key)
+	switch {
+	case ev.Type == mvccpb.Event_PUT && l.mark.key == "":
+		l.mark = newMark(w, ev.Kv, ev.Kv.ModRevision)
+	case ev.Type == mvccpb.Event_PUT:
+		l.nextMark = newMark(w, ev.Kv, ev.Kv.ModRevision)
+	case key == l.nextMark.key:
+		l.nextMark = mark{}
+	}
+	if key == l.mark.key && ev.Kv.ModRevision > l.mark.modified {
+		l.mark.final = true
+	}
+}
+
+// upTo: the watches were told of all that happened up to a revision.
+func (m *mark) upTo(rev int64) {
+	if m.key != "" && !m.final {
+		m.at = max(m.at, rev)
+	}
+}
+
+// advance makes the mark a newer one, after a check that did not find another
+// history.
+func (l *link) advance(r checkResult) {
+	if r.next.key == "" {
+		return
+	}
+	l.mark = r.next
+	if r.next == l.nextMark {
+		l.nextMark = mark{}
+	} else {
+		l.mark.final = true // it may have been changed since
+	}
+}
+
+// leave: the key of a watch that ends is not followed any more.
+func (m *mark) leave(w *watch) {
+	if m.owner == w {
+		m.final, m.owner = true, nil
+	}
+}
+
+// compare looks whether the store has m in its past, and at which revision it
+// is. other: it has not. Where that cannot be known, because history was
+// compacted or the key may not be read, st is nil.
+func (s *Store) compare(ctx context.Context, m mark) (st *state, other bool, err error) {
+	st = new(state)
+	err = s.call(ctx, doing{verb: "read", key: m.key, reads: true}, func(ctx context.Context, c *conn) error {
+		resp, err := c.Get(ctx, m.key, clientv3.WithRev(m.at), clientv3.WithKeysOnly())
+		if err != nil {
+			return known(err)
+		}
+		st.at(resp.Header)
+		if other = len(resp.Kvs) == 0; !other {
+			then := newMark(m.owner, resp.Kvs[0], m.at)
+			then.final = m.final
+			other = then != m
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errFuture):
+		return nil, true, nil
+	case errors.Is(err, errCompacted), errors.Is(err, store.ErrPermission):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	}
+	return st, other, nil
+}
+
+// otherHistory is told to all watches with their next Reset. compared is the
+// mark that the store has not; when that is not ours any more, they were told.
+func (l *link) otherHistory(compared mark) {
+	if compared != l.mark {
+		return
+	}
+	l.mark, l.nextMark = mark{}, mark{}
+	for w := range l.watches {
+		w.feed.OtherHistory()
+	}
+}
