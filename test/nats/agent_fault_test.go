@@ -139,6 +139,47 @@ func TestAgentSetBack(t *testing.T) {
 	n.ran(4, "URL='old'")
 }
 
+// Another bucket is in place, or the same one was emptied, without the agent
+// looking on, and it has come further than the agent had seen.
+func TestAgentOtherBucket(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	p := startProxy(t, s.addr())
+	operator := openStore(t, options(s.url()))
+	n := newNode(t, p.url(), "")
+	n.start()
+	n.write(operator, "DATABASE_URL", "db")
+	n.write(operator, "OTHER_URL", "o")
+	n.ran(1, "URL='db'")
+	stream, err := jetStream(t, s).Stream(t.Context(), "KV_listener")
+	must(t, err)
+	for i, fault := range []struct {
+		what string
+		make func()
+	}{
+		{"a bucket that was emptied", func() { must(t, stream.Purge(t.Context())) }},
+		{"a wiped server", func() { s.wipe(t) }},
+	} {
+		n.untouched(fault.what, func() {
+			p.set(cut)
+			n.says("store unreachable")
+			fault.make()
+			for range 20 {
+				n.write(operator, "UNUSED", "x")
+			}
+			p.set(open)
+			n.says("store regression")
+		})
+		n.write(operator, "OTHER_URL", fmt.Sprint("o", i))
+		n.ran(i+2, fmt.Sprintf("OTHER='o%d'", i))
+		if all := n.runs(); !strings.Contains(all[i+1], "URL='db'") {
+			t.Errorf("the last run: %q", all[i+1])
+		}
+		n.write(operator, "DATABASE_URL", "db")
+		n.saysNot("store regression")
+	}
+}
+
 // Somebody deletes a value and means it.
 func TestAgentDelete(t *testing.T) {
 	t.Parallel()

@@ -69,6 +69,13 @@ type soak struct {
 	writes     int
 }
 
+func (f *soakFault) String() string {
+	if f == nil {
+		return "none"
+	}
+	return f.what
+}
+
 // soakFault is what goes wrong during a burst; mend ends it after the last write.
 type soakFault struct {
 	what string
@@ -139,7 +146,8 @@ func (k *soak) removeConsumers() {
 }
 
 // burst writes, with a fault before one of the writes, and waits until both
-// receivers have the end of it.
+// receivers have the end of it. Then they must have the rest: after a fault in
+// time, else by then.
 func (k *soak) burst(n int, f *soakFault) {
 	k.t.Helper()
 	end := strconv.Itoa(n)
@@ -161,7 +169,13 @@ func (k *soak) burst(n int, f *soakFault) {
 	k.want["/t/end"] = end
 	for range 2 {
 		if err := <-errs; err != nil {
-			k.t.Fatalf("burst %d, fault %+v: %v", n, f, err)
+			k.t.Fatalf("burst %d, fault %v: %v", n, f, err)
+		}
+	}
+	if f != nil {
+		// That a bucket was emptied is noticed some time after.
+		for _, r := range []*follower{k.fast, k.slow} {
+			r.until(fmt.Sprintf("burst %d, fault %s: %v", n, f.what, k.want), func() bool { return r.lost == nil && maps.Equal(r.values(), k.want) })
 		}
 	}
 	got := make(map[string]string)
@@ -175,7 +189,7 @@ func (k *soak) burst(n int, f *soakFault) {
 	})
 	for who, got := range map[string]map[string]string{"fast receiver": k.fast.values(), "slow receiver": k.slow.values(), "list": got} {
 		if !maps.Equal(got, k.want) {
-			k.t.Fatalf("burst %d, fault %+v: the %s has %v, want %v", n, f, who, got, k.want)
+			k.t.Fatalf("burst %d, fault %v: the %s has %v, want %v", n, f, who, got, k.want)
 		}
 	}
 }
