@@ -18,6 +18,7 @@ int main(void) { return 0; }' | ${CC:-gcc} -x c -o /dev/null - >/dev/null 2>&1
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
+  "strace|command -v strace|the slow disk of a NATS server"
 )
 
 # missing prints the lines of needs that are not met.

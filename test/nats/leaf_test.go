@@ -15,7 +15,9 @@ func throughLeaf(t *testing.T, admin, link, node user) (hub, leaf *server) {
 	t.Helper()
 	port := freePort(t)
 	allowed := permissions(t, "--domain", "hub", "--set", "federation=shop")
-	hub = startIn(t, "hub", fmt.Sprintf(`
+	hub = newServer(t)
+	hub.jetstream = "domain: hub"
+	hub.config = fmt.Sprintf(`
 leafnodes { listen: "127.0.0.1:%d" }
 accounts {
   shop: { jetstream: enabled, users: [
@@ -23,7 +25,8 @@ accounts {
     { nkey: %s
       %s }
   ] }
-}`, port, admin.public, link.public, allowed))
+}`, port, admin.public, link.public, allowed)
+	hub.start(t)
 	leaf = startServer(t, fmt.Sprintf(`
 jetstream: disabled
 leafnodes { remotes: [ { url: "nats://127.0.0.1:%d", nkey: %q, account: shop } ] }

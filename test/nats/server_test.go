@@ -62,20 +62,24 @@ type server struct {
 	dir    string
 	port   int
 	config string // beside port and JetStream
-	domain string // of JetStream, if it has one
-	cmd    *exec.Cmd
+	// jetstream has more settings of that, through what to start it with.
+	jetstream string
+	through   []string
+	cmd       *exec.Cmd
 }
 
 func startServer(t testing.TB, config string) *server {
 	t.Helper()
-	return startIn(t, "", config)
+	s := newServer(t)
+	s.config = config
+	s.start(t)
+	return s
 }
 
-// startIn starts one whose JetStream has a domain.
-func startIn(t testing.TB, domain, config string) *server {
+// newServer does not start it yet.
+func newServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{dir: t.TempDir(), port: freePort(t), config: config, domain: domain}
-	s.start(t)
+	s := &server{dir: t.TempDir(), port: freePort(t)}
 	t.Cleanup(s.kill)
 	return s
 }
@@ -96,8 +100,8 @@ func (s *server) start(t testing.TB) {
 	t.Helper()
 	config := filepath.Join(s.dir, "nats.conf")
 	jetstream := fmt.Sprintf("store_dir: %q", s.data())
-	if s.domain != "" {
-		jetstream += ", domain: " + s.domain
+	if s.jetstream != "" {
+		jetstream += ", " + s.jetstream
 	}
 	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nlog_file: %q\njetstream { %s }\n%s\n", s.port, filepath.Join(s.dir, "log"), jetstream, s.config)
 	must(t, os.WriteFile(config, []byte(text), 0o600))
@@ -107,6 +111,9 @@ func (s *server) start(t testing.TB) {
 	other := os.Getenv(otherServer)
 	if other != "" {
 		s.cmd = exec.Command(other, "-c", config)
+	}
+	if len(s.through) > 0 {
+		s.cmd = exec.Command(s.through[0], append(s.through[1:], s.cmd.Args...)...)
 	}
 	s.cmd.Env = append(os.Environ(), serverConfig+"="+config)
 	s.cmd.Stderr = os.Stderr
@@ -139,10 +146,16 @@ func (s *server) stop() {
 // kill ends it as a crash would.
 func (s *server) kill() {
 	s.signal(syscall.SIGKILL)
-	_ = s.cmd.Wait()
+	if s.cmd != nil {
+		_ = s.cmd.Wait()
+	}
 }
 
-func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+func (s *server) signal(sig syscall.Signal) {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(sig)
+	}
+}
 
 func (s *server) wipe(t testing.TB) {
 	t.Helper()
