@@ -16,7 +16,7 @@ import (
 // permissions is what `listener acl nats` prints.
 func permissions(t *testing.T, args ...string) string {
 	t.Helper()
-	exe, err := binary()
+	exe, err := builtBinary()
 	must(t, err)
 	out, err := exec.Command(exe, append([]string{"acl", "nats"}, args...)...).Output()
 	must(t, err)

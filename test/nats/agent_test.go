@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// binary builds the agent, once.
-var binary = sync.OnceValues(func() (string, error) {
+// builtBinary builds the agent, once.
+var builtBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "listener-nats-")
 	if err != nil {
 		return "", err
@@ -46,7 +46,7 @@ const manifestJSON = `{"id": "app", "command": true, "requires": {"URL": "{DATAB
 // newNode prepares one whose command appends a line per run.
 func newNode(t *testing.T, url, extra string) *node {
 	t.Helper()
-	exe, err := binary()
+	exe, err := builtBinary()
 	must(t, err)
 	n := &node{t: t, dir: t.TempDir(), exe: exe}
 	settings := fmt.Sprintf(`

@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv(serverConfig); config != "" {
 		serve(config)
 	}
+	if kind := os.Getenv(fleetKind); kind != "" {
+		if err := fleet(kind); err != nil {
+			fmt.Fprintln(os.Stderr, kind+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	// Tests wait for time to pass, more than for processors.
 	flag.Parse()
 	_ = flag.Set("test.parallel", "4")
