@@ -25,7 +25,7 @@ import (
 
 // Fleets are processes of their own: this test's program, started again.
 const (
-	fleetKind = "LISTENER_BENCH_FLEET" // bare or agents
+	fleetKind = "LISTENER_BENCH_FLEET" // bare, stores or agents
 	fleetSize = "LISTENER_BENCH_SIZE"
 	fleetURL  = "LISTENER_BENCH_URL"
 	fleetDir  = "LISTENER_BENCH_DIR" // of the nodes: 0, 1, …
@@ -43,10 +43,7 @@ func fleet(kind string) error {
 	if err != nil {
 		return err
 	}
-	member := bareMember
-	if kind == "agents" {
-		member = agentMember
-	}
+	member := map[string]func(context.Context, string, string) error{"bare": bareMember, "stores": storeMember, "agents": agentMember}[kind]
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1)) // until the benchmark closes it
@@ -90,11 +87,7 @@ func bareMember(ctx context.Context, dir, url string) error {
 	}
 	failed := make(chan error, 1)
 	run, err := c.Consume(func(jetstream.Msg) {
-		pid, err := syscall.ForkExec(cfg.Provision.Command[0], cfg.Provision.Command, &syscall.ProcAttr{Dir: "/"})
-		if err == nil {
-			_, err = syscall.Wait4(pid, nil, 0, nil)
-		}
-		if err != nil {
+		if err := forkExec(cfg); err != nil {
 			failed <- err
 		}
 	})
@@ -107,6 +100,33 @@ func bareMember(ctx context.Context, dir, url string) error {
 	case <-ctx.Done():
 	}
 	return err
+}
+
+func forkExec(cfg *config.Config) error {
+	pid, err := syscall.ForkExec(cfg.Provision.Command[0], cfg.Provision.Command, &syscall.ProcAttr{Dir: "/"})
+	if err == nil {
+		_, err = syscall.Wait4(pid, nil, 0, nil)
+	}
+	return err
+}
+
+// storeMember is the same with the watch of an agent.
+func storeMember(ctx context.Context, dir, url string) error {
+	cfg, err := config.Load(config.Options{Path: filepath.Join(dir, "listener.toml")})
+	if err != nil {
+		return err
+	}
+	s := nats.Open(nats.Options{Servers: []string{url}, Bucket: "listener"})
+	defer s.Close()
+	for u := range s.Watch(ctx, benchKey()) {
+		if u.Kind == store.Lost {
+			return u.Err
+		}
+		if err := forkExec(cfg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // agentMember is the whole agent but for its API, supervised by the real binary.
