@@ -45,8 +45,13 @@ bench: ## measure the agent beside a floor (3 minutes); BENCHFLAGS=./PACKAGE run
 	go test -run '^$$' -bench . -timeout 0 $(or $(BENCHFLAGS),-benchtime 1x ./cmd/listener)
 
 .PHONY: soak
-soak: ## the long tests, for SOAK=10m each
+soak: ## the long tests, for SOAK=10m each, then 10,000 bursts of writes to each store, with faults
 	SOAK=$(or $(SOAK),10m) go test -run '^TestSoak' -count=1 -timeout 0 -v ./...
+	@export STORETEST_BURSTS=$(or $(STORETEST_BURSTS),10000) STORETEST_FAULTS=$(or $(STORETEST_FAULTS),1000); \
+	for m in . test/*/; do \
+		p=./...; [[ $$m != . ]] || p='./store/local ./store/storetest'; \
+		go -C $$m test -run '^Test(Contract|Memory|Soak).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
+	done
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, for FUZZTIME=10s each

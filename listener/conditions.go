@@ -48,12 +48,14 @@ func (a *Agent) updateConditions() {
 	found := []status.Condition{} // never null in JSON
 	add := func(c status.Condition) { found = append(found, c) }
 	a.storeConditions(add)
+	a.providerConditions(add)
 	a.manifestConditions(add)
 	for _, id := range a.table.ids {
 		a.serviceConditions(id, a.table.rows[id], add)
 	}
 	a.valueConditions(add)
 	a.faultConditions(add)
+	a.publishConditions(add)
 
 	now := time.Now()
 	since := make(map[string]time.Time, len(found))
@@ -139,6 +141,18 @@ func (a *Agent) storeConditions(add func(status.Condition)) {
 	}
 }
 
+// providerConditions tells of removals that are held.
+func (a *Agent) providerConditions(add func(status.Condition)) {
+	if keys, n := a.view.keptMembers(); n > 0 {
+		add(status.Condition{
+			Name: "providers held", Severity: grave,
+			Text: fmt.Sprintf("%d providers expired at about the same time; lists and balancers keep them for at most %s: %s",
+				n, a.cfg.Protect.HoldMax, shorten(keys, 8)),
+			Hint: "they are let go when they return or the time is over; `listener accept` lets them go now",
+		})
+	}
+}
+
 func (a *Agent) manifestConditions(add func(status.Condition)) {
 	for _, p := range a.svcs.problems {
 		add(status.Condition{
@@ -193,6 +207,9 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 	case state == resolve.Kept:
 		for _, key := range r.res.Missing {
 			text := key + " is nowhere to be found"
+			if a.view.offered(key) {
+				text = "every provider of " + key + " was withdrawn"
+			}
 			if rev := a.view.deletedAt(key); rev > 0 {
 				text = fmt.Sprintf("%s deleted at revision %d", key, rev)
 			}
@@ -237,7 +254,13 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 
 func (a *Agent) valueConditions(add func(status.Condition)) {
 	for k, e := range a.view.entries {
-		if e.bad != "" {
+		if e.bad != "" && k.provider() {
+			add(status.Condition{
+				Name: "bad provider", Severity: warning, Service: k.service, Key: k.key,
+				Text: fmt.Sprintf("the entry of %s of node %s for %s at revision %d is refused: %s", k.service, k.node, k.key, e.rev, e.bad),
+				Hint: "see what publishes it there; the other providers are used",
+			})
+		} else if e.bad != "" {
 			add(status.Condition{
 				Name: "bad value", Severity: grave, Key: k.key,
 				Text: fmt.Sprintf("%s at revision %d is refused: %s", k.key, e.rev, e.bad),
@@ -247,6 +270,19 @@ func (a *Agent) valueConditions(add func(status.Condition)) {
 	}
 	for path, what := range a.drift.found {
 		add(status.Condition{Name: "drift", Severity: warning, Key: path, Text: path + " is " + what})
+	}
+}
+
+// publishConditions are those of the publisher, but while the store is away
+// that is told once.
+func (a *Agent) publishConditions(add func(status.Condition)) {
+	if a.pub.p == nil {
+		return
+	}
+	for _, c := range a.pub.p.Status().Conditions {
+		if a.view.auth || c.Name != "publish failing" {
+			add(c)
+		}
 	}
 }
 

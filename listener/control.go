@@ -228,11 +228,17 @@ func (a *Agent) useConfig(cfg *config.Config) {
 		err = fmt.Errorf("%s changed in the settings; it counts after a restart", strings.Join(later, ", "))
 	}
 	a.fault("restart needed", err)
+	publishing := cfg.Publish != a.cfg.Publish || cfg.Check != a.cfg.Check
 	next := *cfg
 	next.StateDir, next.RunDir, next.Store, next.API = a.cfg.StateDir, a.cfg.RunDir, a.cfg.Store, a.cfg.API
 	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
 	a.cfg, a.host = &next, next.Host
+	a.view.protect = a.cfg.Protect
+	a.pub.stale = true
 	a.throttle.Use(throttleSettings(a.cfg))
+	if publishing && a.pub.p != nil {
+		a.startPublishing()
+	}
 	if len(diff) > 0 {
 		a.emit("reloaded", "settings changed: "+strings.Join(diff, ", "))
 	}

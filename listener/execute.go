@@ -183,6 +183,7 @@ func (a *Agent) succeed(rs *runState, p *stepPlan) {
 		a.st.NodeDigest, a.st.NodeDirty, a.st.NodeAt = p.NodeDigest, false, time.Now()
 	}
 	a.st.Settled[p.Step] = max(a.st.Settled[p.Step], rs.Forced)
+	a.st.AppliedRev = rs.Rev
 	if f := a.st.Failures[p.Step]; f != nil {
 		delete(a.st.Failures, p.Step)
 		a.emit("step recovered", fmt.Sprintf("step %s succeeds again after %s", stepName(p.Step), failures(f.Count)), "run", rs.Run.ID)
@@ -279,7 +280,7 @@ func (a *Agent) finish(rs *runState) {
 	run := rs.Run
 	run.Ended = time.Now()
 	a.removeNodeJSON(run.ID)
-	a.exec = nil
+	a.exec, a.pub.stale = nil, true
 	// The record before the state: killed in between, the run is adopted and
 	// recorded once more, the other way round it would be missing.
 	a.fault("history", a.history.Save(run))

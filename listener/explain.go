@@ -135,14 +135,17 @@ func (a *Agent) resolved(r *row, reveal bool) []status.Resolved {
 
 func (a *Agent) resolvedKey(u resolve.Use) status.ResolvedKey {
 	ans := u.Answer
-	k := status.ResolvedKey{Key: u.Key, Revision: ans.Rev}
+	k := status.ResolvedKey{Key: u.Key, Revision: ans.Rev, Why: u.Why}
 	switch ans.Rank {
 	case resolve.RegionValue:
 		k.Origin, k.Seen = "value of region "+ans.Region, a.view.seenAt(ans.Region, u.Key)
 	case resolve.Value:
 		k.Origin, k.Seen = "value", a.view.seenAt("", u.Key)
 	case resolve.OwnRegion, resolve.NextRegion:
-		k.Origin = "provider " + ans.Provider
+		k.Origin, k.Seen = "provider "+ans.Provider, a.view.providerSeen(u)
+		if ans.Rank == resolve.NextRegion {
+			k.Origin += " of region " + ans.Region
+		}
 	case resolve.RegionDefault:
 		k.Origin = "attributes of region " + ans.Region
 	case resolve.General:

@@ -95,6 +95,7 @@ func (a *Agent) writeFiles(ids []string, now throttle.Now) (changed bool) {
 			continue
 		}
 		at := a.st.service(id).AppliedAt
+		a.choose(id)
 		a.apply(id, c)
 		if changed = true; !due {
 			a.st.edit(id).AppliedAt = at

@@ -180,6 +180,7 @@ func (a *Agent) manifestsChanged() {
 		a.emit("manifests", "manifests: "+diff)
 	}
 	a.forgetFailures()
+	a.forgetChoices()
 	if os.Geteuid() == 0 || a.saidOwners {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ import (
 	"github.com/listener-agent/listener/api"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/publish"
 	"github.com/listener-agent/listener/status"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/throttle"
@@ -75,6 +77,11 @@ type Options struct {
 	Clock func() throttle.Now
 	// MachineID replaces /etc/machine-id, for tests.
 	MachineID string
+	// NoPublish keeps what this node provides to itself. For one pass.
+	NoPublish bool
+	// ShuttingDown says whether the machine is going down, so that an agent
+	// that stops withdraws what it published; nil: nobody knows, it does not.
+	ShuttingDown func() bool
 	// NoFileWatch leaves out the directory watch, so that only the rescan each
 	// 60 s and Reload see changed files. For tests in fake time.
 	NoFileWatch bool
@@ -100,9 +107,12 @@ type Agent struct {
 	inbox   chan func()
 	updates chan tagged
 	scans   chan scanned
+	queue   chan func() // see later
 	slow    *writer
 	events  *broadcast
 	stopped chan struct{} // closed when the loop has ended
+	// publisher is that of pub, for who asks from outside of the loop; nil: none.
+	publisher atomic.Pointer[publish.Publisher]
 
 	// What follows is owned by the loop's goroutine.
 	cfg         *config.Config
@@ -115,6 +125,7 @@ type Agent struct {
 	svcs        *services
 	table       *table
 	watch       watchState
+	pub         publishing
 	off         offState
 	exec        *execution // the run in progress; nil: none
 	adopting    bool
@@ -157,7 +168,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		opt: o, log: o.Log, cfg: o.Config, runner: o.Runner, clock: o.Clock,
 		node: o.Config.Node, region: o.Config.Region, host: o.Config.Host,
-		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned),
+		inbox: make(chan func()), updates: make(chan tagged), scans: make(chan scanned), queue: make(chan func(), 64),
 		events: newBroadcast(), stopped: make(chan struct{}),
 		faults: map[string]error{}, filesFailed: map[string]filesTry{},
 		drift: driftState{repairs: map[string][]time.Time{}}, started: time.Now(),
@@ -204,6 +215,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer endSlow() // after the loop, which queues to its end
 	a.wg.Go(func() { a.slow.run(slow) })
 	a.startWatching(ctx, files)
+	a.startPublishing()
 	a.adopt(ctx)
 	if a.exec == nil {
 		a.runner.Warm()
@@ -211,6 +223,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.emit("started", fmt.Sprintf("agent %s started on node %s, federation %s, region %s",
 		a.opt.Version, a.node, a.space.Federation, a.region))
 	a.loop(ctx)
+	a.withdraw()
+	a.stopPublishing()
 	if err := a.runner.Close(); err != nil {
 		a.log.Warn("close provisioner", "error", err)
 	}
@@ -268,6 +282,8 @@ func (a *Agent) loop(ctx context.Context) {
 			a.onScan(s)
 		case f := <-a.inbox:
 			f()
+		case f := <-a.queue:
+			f()
 		case <-timer.C:
 		}
 		a.drain()
@@ -283,6 +299,8 @@ func (a *Agent) drain() {
 		case s := <-a.scans:
 			a.onScan(s)
 		case f := <-a.inbox:
+			f()
+		case f := <-a.queue:
 			f()
 		default:
 			return
@@ -303,10 +321,13 @@ func (a *Agent) step() time.Duration {
 	a.refreshWatch()
 	a.stopAsking()
 	if a.booted {
+		a.releaseProviders()
 		a.table.resolve()
+		a.awaitBetter()
 		a.expireOff(now)
 		a.decide(now)
 	}
+	a.publish()
 	a.checkDrift()
 	a.updateConditions()
 	a.answerWaiters()
@@ -333,6 +354,15 @@ func (a *Agent) post(f func()) {
 	select {
 	case a.inbox <- f:
 	case <-a.runCtx.Done():
+	}
+}
+
+// later hands f to the loop without ever waiting; when too much is queued
+// already, f is dropped.
+func (a *Agent) later(f func()) {
+	select {
+	case a.queue <- f:
+	default:
 	}
 }
 

@@ -36,6 +36,9 @@ func (a *Agent) load() {
 	case st.Boot != now.Boot:
 		a.st.force("first start after boot")
 	}
+	if fresh || st.Boot != now.Boot {
+		a.st.BootForced = a.st.Forced
+	}
 	a.st.Boot, a.st.MachineID = now.Boot, a.opt.MachineID
 	a.st.rebase(now)
 	a.throttle, err = throttle.Open(filepath.Join(dir, "last_provision"), now, throttleSettings(a.cfg))
@@ -131,7 +134,7 @@ func (a *Agent) federationFor(sc scan) string {
 // another one counts. same is false when the replica is of another store.
 func (a *Agent) enter(federation string) (same bool) {
 	a.space = store.Space{Prefix: a.cfg.Store.Prefix, Federation: federation}
-	a.view = newView(a.space, a.region, time.Now())
+	a.view = newView(a.space, a.region, a.cfg.Protect, time.Now())
 	rep, err := loadReplica(a.replicaPath(), a.identity())
 	if rep != nil {
 		a.view.remember(rep)
@@ -140,6 +143,9 @@ func (a *Agent) enter(federation string) (same bool) {
 	if err != nil && !other {
 		a.slow.broken("replica") // until the next one is written
 		a.fault("replica", err)
+	}
+	if a.pub.p != nil {
+		a.startPublishing() // in the other federation
 	}
 	a.booted = false
 	a.watch.force, a.watch.live = true, 0

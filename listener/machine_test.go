@@ -40,6 +40,7 @@ func script() *rapid.Generator[[]act] {
 		"fail", "mend", "slow", "quick", "provision", "edit", "remove", "restore", "reload",
 		"cut", "heal", "restart store", "wipe", "set back", "accept", "garbage state", "garbage throttle",
 		"garbage replica", "drift",
+		"provide", "provide", "provide", "fall", "leave", "die", "expire all",
 	}
 	one := rapid.Custom(func(t *rapid.T) act {
 		return act{
@@ -62,12 +63,16 @@ type world struct {
 	setBack  func()
 	edits    map[string]int // per service, a literal in its environment
 	there    map[string]bool
-	orphans  bool              // state.json was lost, and with it whose files are whose
-	seen     map[string]string // per service, what its last successful step saw
+	orphans  bool                  // state.json was lost, and with it whose files are whose
+	seen     map[string]string     // per service, what its last successful step saw
+	sessions map[int]store.Session // of the other nodes that provide Q
 	problems []string
 }
 
-var machineServices = []string{"s1", "s2", "s3", "s4"}
+var (
+	machineServices = []string{"s1", "s2", "s3", "s4", "s5"}
+	machineSpace    = store.Space{Prefix: "/listener/v1", Federation: "default"}
+)
 
 func (w *world) writeManifest(id string) {
 	lit := fmt.Sprintf(`"environment": {"LIT": "%d"}`, w.edits[id])
@@ -76,14 +81,72 @@ func (w *world) writeManifest(id string) {
 		"s2": requires("s2", lit+`, "command": "s2", "provides": {"P": "p-{LIT}"}`, "C"),
 		"s3": requires("s3", lit+`, "command": ["s3"]`, "P", "A"),
 		"s4": requires("s4", lit+`, "command": false`, "B"),
+		"s5": `{"id": "s5", "requires": {"ONE": "{Q}", "ALL": "{Q[]}"}, ` + lit + `, "command": ["s5"]}`,
 	}[id]
 	w.manifest(id, text)
+}
+
+// provide writes the entry of another node for Q, in the own region or,
+// for every third one, in a foreign one.
+func (w *world) provide(n int, s store.State) {
+	region := "default"
+	if n%3 == 2 {
+		region = "elsewhere"
+	}
+	node := fmt.Sprint("p", n)
+	p := store.Provider{Value: fmt.Sprintf("q%d", n), Weight: 100, State: s}
+	op := store.Put(machineSpace.Provider("Q", region, node, "q"), p.Encode())
+	if s != store.Left {
+		x, err := w.m.Session(w.t.Context(), 10*time.Second, "")
+		if err != nil {
+			return // cut
+		}
+		w.die(n)
+		w.sessions[n], op.Session = x, x
+	}
+	_, err := w.m.Commit(w.t.Context(), nil, op)
+	w.ignore(err)
+}
+
+// die stops refreshing, so that the entry expires.
+func (w *world) die(n int) {
+	if x := w.sessions[n]; x != nil {
+		x.Orphan()
+		delete(w.sessions, n)
+	}
+}
+
+// ofProviders is what s5 may have at rest: any of those that are up in the own
+// region, and the list of all of them; none when nobody is up.
+func (w *world) ofProviders() (wants []string) {
+	kvs, _, err := w.m.List(w.t.Context(), machineSpace.Providers("Q"))
+	w.must(err)
+	var all []string
+	for _, kv := range kvs {
+		p, err := store.DecodeProvider(kv.Value)
+		w.must(err)
+		if parts, _ := machineSpace.Parts(kv.Key); p.State == store.Up && parts[2] == "default" {
+			all = append(all, p.Value)
+		}
+	}
+	slices.Sort(all)
+	for _, one := range all {
+		wants = append(wants, fmt.Sprintf("export ALL='%s'\nexport LIT='%d'\nexport ONE='%s'\n", strings.Join(all, ","), w.edits["s5"], one))
+	}
+	return wants
 }
 
 // want is the environment that id must have, ok false when it is not ready.
 func (w *world) want(id string) (string, bool) {
 	if !w.there[id] {
 		return "", false
+	}
+	if id == "s5" {
+		wants := w.ofProviders()
+		if i := slices.Index(wants, w.env(id)); i >= 0 {
+			return wants[i], true
+		}
+		return fmt.Sprint(wants), len(wants) > 0
 	}
 	keys := map[string][]string{"s1": {"A", "B"}, "s2": {"C"}, "s3": {"P", "A"}, "s4": {"B"}}[id]
 	vars := map[string]string{"LIT": fmt.Sprint(w.edits[id])}
@@ -96,7 +159,7 @@ func (w *world) want(id string) (string, bool) {
 			vars["V_P"] = fmt.Sprintf("p-%d", w.edits["s2"])
 			continue
 		}
-		kv, err := w.m.Get(w.t.Context(), store.Space{Prefix: "/listener/v1", Federation: "default"}.Value("", k))
+		kv, err := w.m.Get(w.t.Context(), machineSpace.Value("", k))
 		if errors.Is(err, store.ErrNotFound) {
 			return "", false
 		}
@@ -141,7 +204,7 @@ func (w *world) ignore(error) {}
 // play does one act.
 func (w *world) play(a act) {
 	ctx := w.t.Context()
-	space := store.Space{Prefix: "/listener/v1", Federation: "default"}
+	space := machineSpace
 	id := machineServices[a.N%len(machineServices)]
 	before := len(w.runner.started())
 	off := w.agent.off.is
@@ -214,6 +277,17 @@ func (w *world) play(a act) {
 	case "accept":
 		_, err := w.agent.Accept(ctx, "")
 		w.must(err)
+	case "provide":
+		w.provide(a.N, store.Up)
+	case "fall":
+		w.provide(a.N, store.Down)
+	case "leave":
+		w.die(a.N)
+		w.provide(a.N, store.Left)
+	case "die":
+		w.die(a.N)
+	case "expire all":
+		w.m.ExpireSessions()
 	case "garbage state":
 		w.orphans = true
 		w.garbage("state.json", a.N)
@@ -320,7 +394,7 @@ func TestMachine(t *testing.T) {
 			n := newNode(t, m, func(c *config.Config) {
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
-			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}}
+			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}, sessions: map[int]store.Session{}}
 			n.runner.use(w.command)
 			for _, id := range machineServices {
 				w.writeManifest(id)
@@ -338,6 +412,9 @@ func TestMachine(t *testing.T) {
 				w.runner.overlap = false
 			}
 			w.runner.mu.Unlock()
+			for n := range 6 {
+				w.die(n)
+			}
 			problems = w.problems
 		})
 		if len(problems) > 0 {

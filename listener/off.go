@@ -124,7 +124,7 @@ func (a *Agent) Off(ctx context.Context, r api.OffRequest) error {
 			o.Until, o.End, o.Boot = now.Wall.Add(r.For), now.Up+r.For, now.Boot
 		}
 		o = o.with(a.off)
-		a.off = o
+		a.off, a.pub.stale = o, true
 		a.fault("off file", a.writeOff()) // off all the same, as long as this agent lives
 		a.emit("off", o.text())
 	})
@@ -162,6 +162,7 @@ func (a *Agent) writeOff() error {
 // leaves it off, never on without its run. With lane, of two lanes that are
 // off the other one stays off.
 func (a *Agent) switchOn(reason, lane string) {
+	a.pub.stale = true
 	if a.off.Lane != laneBalancer && lane != laneBalancer {
 		a.st.force(reason)
 		a.save()

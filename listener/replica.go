@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
 )
 
 // replica is the view on disk, state_dir/replica.json: what the agent starts
@@ -27,12 +29,29 @@ type replica struct {
 	Held     []replicaValue `json:"held,omitempty"` // Rev: of the Reset that went backwards
 }
 
+// replicaValue is an operator's value, or, with node and service, a provider,
+// whose text is its entry.
 type replicaValue struct {
-	Region string    `json:"region,omitempty"`
-	Key    string    `json:"key"`
-	Text   string    `json:"text,omitempty"`
-	Rev    uint64    `json:"rev"`
-	Seen   time.Time `json:"seen,omitzero"`
+	Region  string    `json:"region,omitempty"`
+	Key     string    `json:"key"`
+	Node    string    `json:"node,omitempty"`
+	Service string    `json:"service,omitempty"`
+	Text    string    `json:"text,omitempty"`
+	Rev     uint64    `json:"rev"`
+	Seen    time.Time `json:"seen,omitzero"`
+	UpSince time.Time `json:"up_since,omitzero"`
+	Expired time.Time `json:"expired,omitzero"`
+	Kept    bool      `json:"kept,omitempty"` // its removal is held
+}
+
+func (r replicaValue) item() valueKey {
+	return valueKey{region: r.Region, key: r.Key, node: r.Node, service: r.Service}
+}
+
+// compare orders values so that a replica is the same bytes for the same view.
+func (r replicaValue) compare(o replicaValue) int {
+	return cmp.Or(strings.Compare(r.Key, o.Key), strings.Compare(r.Region, o.Region),
+		strings.Compare(r.Node, o.Node), strings.Compare(r.Service, o.Service))
 }
 
 // snapshot encodes the view for the disk.
@@ -43,21 +62,20 @@ func (v *view) snapshot(identity string, now time.Time) ([]byte, error) {
 	}
 	slices.Sort(r.Followed)
 	for k, e := range v.entries {
-		if !e.none {
-			r.Values = append(r.Values, replicaValue{k.region, k.key, e.text, e.rev, e.seen})
+		if e.none {
+			continue
 		}
+		out := replicaValue{Region: k.region, Key: k.key, Node: k.node, Service: k.service, Text: e.text, Rev: e.rev, Seen: e.seen}
+		if e.member != nil {
+			out.UpSince, out.Expired, out.Kept = e.upSince, e.expired, e.kept
+		}
+		r.Values = append(r.Values, out)
 	}
 	for k, rev := range v.held {
-		r.Held = append(r.Held, replicaValue{Region: k.region, Key: k.key, Rev: rev})
+		r.Held = append(r.Held, replicaValue{Region: k.region, Key: k.key, Node: k.node, Service: k.service, Rev: rev})
 	}
-	for _, l := range [...][]replicaValue{r.Values, r.Held} {
-		slices.SortFunc(l, func(a, b replicaValue) int {
-			if c := strings.Compare(a.Key, b.Key); c != 0 {
-				return c
-			}
-			return strings.Compare(a.Region, b.Region)
-		})
-	}
+	slices.SortFunc(r.Values, replicaValue.compare)
+	slices.SortFunc(r.Held, replicaValue.compare)
 	return json.Marshal(r)
 }
 
@@ -95,10 +113,20 @@ func (v *view) remember(r *replica) {
 		v.followed[k] = true
 	}
 	for _, e := range r.Values {
-		v.entries[valueKey{e.Region, e.Key}] = entry{text: e.Text, rev: e.Rev, seen: e.Seen}
+		k := e.item()
+		if !k.provider() {
+			v.set(k, entry{text: e.Text, rev: e.Rev, seen: e.Seen})
+		} else if p, err := store.DecodeProvider([]byte(e.Text)); err == nil {
+			m := &member{p: p, upSince: e.UpSince, expired: e.Expired, kept: e.Kept}
+			v.set(k, entry{text: e.Text, rev: e.Rev, seen: e.Seen, member: m})
+			v.keeps = v.keeps || e.Kept
+		}
 	}
 	for _, h := range r.Held {
-		v.held[valueKey{h.Region, h.Key}] = h.Rev
+		v.held[h.item()] = h.Rev
+	}
+	for key := range v.members {
+		v.supersede(key, r.Saved)
 	}
 	v.replicaAt = r.Saved
 }
@@ -115,15 +143,10 @@ func (a *Agent) rememberUsed() {
 			continue
 		}
 		for id, ans := range st.Good.Uses {
-			k := valueKey{key: keyOf(id)}
-			if ans.Rank == resolve.RegionValue {
-				k.region = a.region
-			} else if ans.Rank != resolve.Value {
-				continue
-			}
+			k, e, ok := usedEntry(id, ans, st.AppliedAt)
 			// What is older than the replica, the replica knows more of.
-			if ans.Rev > max(v.rev, used[k].rev) {
-				used[k] = entry{text: ans.Text, rev: ans.Rev, seen: st.AppliedAt}
+			if ok && ans.Rev > max(v.rev, used[k].rev) {
+				used[k] = e
 			}
 		}
 	}
@@ -132,6 +155,27 @@ func (a *Agent) rememberUsed() {
 	} else {
 		v.used = used
 	}
+}
+
+// usedEntry is the entry of the view that ans came from; ok is false when it
+// did not come from one entry of the store.
+func usedEntry(id string, ans resolve.Answer, at time.Time) (k valueKey, e entry, ok bool) {
+	e = entry{text: ans.Text, rev: ans.Rev, seen: at}
+	switch ans.Rank {
+	case resolve.Value:
+		return valueKey{key: keyOf(id)}, e, true
+	case resolve.RegionValue:
+		return valueKey{region: ans.Region, key: keyOf(id)}, e, true
+	case resolve.OwnRegion, resolve.NextRegion:
+		i := strings.LastIndexByte(ans.Provider, '/')
+		if i < 0 || strings.Contains(id, "[") {
+			return k, e, false
+		}
+		p := store.Provider{Value: ans.Text, State: store.Up, Weight: 100}
+		e.text, e.member = string(p.Encode()), &member{p: p, upSince: at}
+		return valueKey{region: ans.Region, key: keyOf(id), node: ans.Provider[:i], service: ans.Provider[i+1:]}, e, true
+	}
+	return k, e, false
 }
 
 // ofThisStore is good without revisions that the store has not come to: they
@@ -176,7 +220,8 @@ func (a *Agent) forgetLostRevisions() {
 // add makes values part of the picture.
 func (v *view) add(values map[valueKey]entry) {
 	for k, e := range values {
-		v.entries[k], v.followed[k.key], v.known = e, true, true
+		v.set(k, e)
+		v.followed[k.key], v.known = true, true
 		v.rev = max(v.rev, e.rev)
 	}
 }

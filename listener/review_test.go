@@ -736,7 +736,7 @@ func TestAnOutageDoesNotBringBackAnOlderAcceptedValue(t *testing.T) {
 
 func TestANewWatchThatLagsIsNoRegression(t *testing.T) {
 	now := time.Now()
-	v := newView(store.Space{Prefix: "/p", Federation: "f"}, "r", now)
+	v := newView(store.Space{Prefix: "/p", Federation: "f"}, "r", config.Default().Protect, now)
 	a := v.space.Value("", "A")
 	v.apply(store.Update{Kind: store.Reset, Rev: 10, KVs: []store.KV{{Key: a, Value: []byte("old"), Rev: 5}}}, []string{"A"}, now)
 	v.apply(store.Update{Kind: store.Change, Rev: 11, KVs: []store.KV{{Key: a, Value: []byte("new"), Rev: 11}}}, []string{"A"}, now)

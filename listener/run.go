@@ -57,6 +57,7 @@ func (a *Agent) begin(w *work, now throttle.Now) {
 	a.fault("last_provision", err)
 	close(ex.recorded)
 	a.pend, a.meanwhile = pending{}, pending{}
+	a.pub.stale = true
 	a.runsTotal++
 	run := &ex.rs.Run
 	a.emit("run started", fmt.Sprintf("%s run %s: %s", run.Kind, run.ID, shorten(run.Reasons, 4)),
@@ -92,7 +93,7 @@ func (a *Agent) markDirty(rs *runState) {
 func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	started := time.Now()
 	ex := &execution{jobs: map[string]provision.Job{}, only: map[string]candidate{}, recorded: make(chan struct{})}
-	rs := &runState{Forced: a.st.Forced, Run: status.Run{
+	rs := &runState{Forced: a.st.Forced, Rev: a.view.rev, Run: status.Run{
 		ID: provision.NewRunID(started), Kind: string(kind), Started: started,
 		Reasons: a.reasons(w), Files: []string{}, Keys: []string{},
 	}}
@@ -115,6 +116,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 		rs.Run.Steps = append(rs.Run.Steps, status.Step{Name: stepName(p.Step), Services: p.ids})
 	}
 	for id := range inRun {
+		a.choose(id)
 		if a.table.due(id) {
 			ex.due = append(ex.due, id)
 			for _, k := range a.table.changedKeys(id) {
@@ -130,6 +132,7 @@ func (a *Agent) snapshot(w *work, kind throttle.Kind) (*execution, error) {
 	rs.Run.Keys = slices.AppendSeq(rs.Run.Keys, maps.Keys(keys))
 	slices.Sort(rs.Run.Keys)
 	for _, id := range w.files {
+		a.choose(id)
 		inRun[id] = a.table.candidate(id)
 		ex.only[id] = inRun[id]
 	}
@@ -237,7 +240,7 @@ func (a *Agent) ordered(ids []string) []string {
 // providersOf are the services of this node that provide what id requires.
 func (a *Agent) providersOf(id string) []string {
 	var out []string
-	for key := range requiredKeys(a.table.rows[id].m) {
+	for _, key := range a.table.rows[id].m.RequiredKeys() {
 		for _, p := range a.table.offerers[key] {
 			if p != id {
 				out = append(out, p)

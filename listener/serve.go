@@ -45,6 +45,10 @@ func (a *Agent) status() status.Status {
 	if a.booted && (w.any() || w.filesOnly()) && (a.exec == nil || a.moreAfter()) {
 		s.Pending = a.pendingStatus(w, now)
 	}
+	if a.pub.p != nil {
+		p := a.pub.p.Status().Publishing
+		s.Publishing = &p
+	}
 	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
 	return s
 }
@@ -261,7 +265,7 @@ func (a *Agent) Region() string { return a.region }
 // Replica returns a followed value from the view; age 0: it is current.
 func (a *Agent) Replica(ctx context.Context, region, key string) (kv store.KV, old time.Duration, ok bool) {
 	err := a.do(ctx, func() {
-		e, has := a.view.entries[valueKey{region, key}]
+		e, has := a.view.entries[valueKey{region: region, key: key}]
 		if !has || e.none || !a.view.followed[key] || region != "" && region != a.region {
 			return
 		}

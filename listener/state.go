@@ -15,6 +15,7 @@ import (
 	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
+	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/throttle"
 )
 
@@ -56,6 +57,15 @@ type stateHeader struct {
 	NodeDigest string    `json:"node_digest,omitempty"`
 	NodeDirty  bool      `json:"node_dirty,omitempty"`
 	NodeAt     time.Time `json:"node_at,omitzero"` // of its last success
+
+	// Choices are the providers in use, by resolve.Choice.
+	Choices map[string]string `json:"choices,omitempty"`
+
+	// BootForced is the Forced of the first start after the last boot, which
+	// has to succeed before a service is published; AppliedRev the store's
+	// revision that the last successful step was planned with.
+	BootForced uint64 `json:"boot_forced,omitempty"`
+	AppliedRev uint64 `json:"applied_rev,omitempty"`
 
 	Failures map[string]*failure `json:"failures,omitempty"` // by step
 	// Run is the run in progress; after a crash, the one to adopt.
@@ -109,6 +119,8 @@ type serviceState struct {
 	Dirty     bool          `json:"dirty,omitempty"`
 	Good      *resolve.Good `json:"good,omitempty"` // nil: no step of it ever succeeded
 	Files     []string      `json:"files,omitempty"`
+	// Offers are the entries of what it provides, as of when it was not due.
+	Offers map[string]store.Provider `json:"offers,omitempty"`
 
 	raw []byte // its JSON; nil after a change
 }
@@ -117,6 +129,7 @@ type serviceState struct {
 type runState struct {
 	Run    status.Run `json:"run"`
 	Forced uint64     `json:"forced"`
+	Rev    uint64     `json:"rev,omitempty"` // of the store, when it was planned
 	Steps  []stepPlan `json:"steps"`
 	Dirty  []string   `json:"dirty,omitempty"` // services dirty before the run
 }

@@ -35,6 +35,8 @@ type row struct {
 	asApplied *resolve.Good
 	// offerMissing names a built-in that its provides lack, such as HOST.
 	offerMissing string
+	// betterAt is when a better provider than one in use may take over; zero: none is up.
+	betterAt time.Time
 	// refile: its files may be other ones than were written, or of another
 	// mode or owner, although nothing that a run would provision differs.
 	refile bool
@@ -66,6 +68,7 @@ func (t *table) setManifests(s *services) string {
 	}
 	t.index()
 	t.staleAll()
+	t.a.pub.stale = true
 	var words []string
 	for _, w := range [...]struct {
 		name string
@@ -85,7 +88,7 @@ func (t *table) index() {
 	t.users, t.offerers = map[string][]string{}, map[string][]string{}
 	for _, id := range t.ids {
 		m := t.rows[id].m
-		for key := range requiredKeys(m) {
+		for _, key := range m.RequiredKeys() {
 			t.users[key] = append(t.users[key], id)
 		}
 		for key := range m.Provides {
@@ -93,19 +96,6 @@ func (t *table) index() {
 		}
 	}
 	t.required = slices.Sorted(maps.Keys(t.users))
-}
-
-// requiredKeys are the keys that m's requires name.
-func requiredKeys(m *manifest.Manifest) map[string]bool {
-	keys := map[string]bool{}
-	for _, tmpl := range m.Requires {
-		for _, p := range tmpl.Parts {
-			if p.Key != "" {
-				keys[p.Key] = true
-			}
-		}
-	}
-	return keys
 }
 
 // keys are all keys that some service requires.
@@ -144,6 +134,7 @@ func (t *table) resolve() {
 func (t *table) resolveRow(id string, r *row) {
 	st := t.a.st.service(id)
 	r.res = resolve.Service(r.m, t.a.nodeFacts(), picture{t.a}, st.Good)
+	r.betterAt = t.a.betterAt(r.res)
 	was := r.digest
 	r.digest, r.asApplied = "", nil
 	if r.res.State == resolve.Ready {
@@ -163,6 +154,7 @@ func (t *table) resolveRow(id string, r *row) {
 		}
 	}
 	r.offerMissing = missing
+	t.a.pub.stale = true
 }
 
 // offers expands what m provides on this node.
@@ -284,21 +276,6 @@ func (p picture) Attribute(region, key string) (string, bool) {
 	}
 	s, ok := p.a.attrs.Regions[region][key]
 	return s, ok
-}
-
-// Providers are this node's own services: one that is provisioned, or about
-// to be in the same run, counts as up.
-func (p picture) Providers(key string) []resolve.Provider {
-	var out []resolve.Provider
-	for _, id := range p.a.table.offerers[key] {
-		r := p.a.table.rows[id]
-		text, up := r.offers[key]
-		out = append(out, resolve.Provider{
-			Region: p.a.region, Node: p.a.node, Service: id,
-			Text: text, Up: up, Priority: r.m.Priority, Weight: r.m.Weight,
-		})
-	}
-	return out
 }
 
 func (a *Agent) nodeFacts() resolve.Node {

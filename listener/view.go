@@ -7,18 +7,26 @@ import (
 	"slices"
 	"time"
 
+	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/store"
 )
 
-// view is the node's present picture of the operator's values. The loop's
-// goroutine owns it; it holds only keys that services need.
+// view is the node's present picture of the store: the operator's values and
+// the providers. The loop's goroutine owns it; it holds only keys that
+// services need.
 type view struct {
-	space  store.Space
-	region string
+	space   store.Space
+	region  string
+	protect config.Protect
 
 	entries map[valueKey]entry
+	// members are the providers among entries, by key.
+	members map[string]map[valueKey]bool
+	// expiries are the providers that expired within the last protectWindow.
+	expiries []valueKey
+	keeps    bool // the removal of some is held
 	// gone holds the revision at which a followed value was deleted.
 	gone map[valueKey]uint64
 	// held values stay as they were (or absent), since the Reset of that
@@ -40,30 +48,54 @@ type view struct {
 	replicaAt          time.Time // of the replica that serves; zero: none does
 }
 
-// valueKey is an operator's value; region "" is every region.
-type valueKey struct{ region, key string }
+// valueKey is an operator's value, where region "" is every region, or, with
+// node and service, a provider.
+type valueKey struct{ region, key, node, service string }
+
+func (k valueKey) provider() bool { return k.node != "" }
 
 type entry struct {
-	text string
+	text string // a provider's is the entry as it is stored
 	rev  uint64
 	seen time.Time // when this agent first saw rev
 	bad  string    // why the stored value is refused; text is the good one before it
 	none bool      // with bad: there was no good one
+	*member
 }
 
-func newView(space store.Space, region string, now time.Time) *view {
+func newView(space store.Space, region string, protect config.Protect, now time.Time) *view {
 	return &view{
-		space: space, region: region, since: now,
-		entries: map[valueKey]entry{}, gone: map[valueKey]uint64{},
+		space: space, region: region, protect: protect, since: now,
+		entries: map[valueKey]entry{}, members: map[string]map[valueKey]bool{}, gone: map[valueKey]uint64{},
 		held: map[valueKey]uint64{}, followed: map[string]bool{}, accepted: map[string]bool{},
+	}
+}
+
+// set makes e the present entry of k.
+func (v *view) set(k valueKey, e entry) {
+	v.entries[k] = e
+	if k.provider() {
+		if v.members[k.key] == nil {
+			v.members[k.key] = map[valueKey]bool{}
+		}
+		v.members[k.key][k] = true
+	}
+}
+
+func (v *view) del(k valueKey) {
+	delete(v.entries, k)
+	if k.provider() {
+		if delete(v.members[k.key], k); len(v.members[k.key]) == 0 {
+			delete(v.members, k.key)
+		}
 	}
 }
 
 // prefixes are what a Watch for keys follows.
 func (v *view) prefixes(keys []string) []string {
-	out := make([]string, 0, 2*len(keys))
+	out := make([]string, 0, 3*len(keys))
 	for _, k := range keys {
-		out = append(out, v.space.Value("", k), v.space.Value(v.region, k))
+		out = append(out, v.space.Value("", k), v.space.Value(v.region, k), v.space.Providers(k))
 	}
 	return out
 }
@@ -93,12 +125,15 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	for _, g := range u.Gone {
 		if k, ok := v.place(g.Key); ok {
 			delete(v.held, k)
-			delete(v.entries, k)
-			v.gone[k] = g.Rev
+			v.lose(k, g, now)
 			set[k.key] = true
 		}
 	}
 	v.rev = max(v.rev, u.Rev)
+	v.protectMembers(now)
+	for k := range set {
+		v.supersede(k, now)
+	}
 	for k := range set {
 		touched = append(touched, k)
 	}
@@ -138,9 +173,17 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 	}
 	for k := range v.entries {
 		_, held := v.held[k]
-		if _, ok := next[k]; !follow[k.key] || !ok && !held {
-			delete(v.entries, k)
+		switch _, ok := next[k]; {
+		case !follow[k.key]:
+			v.del(k)
+		case !ok && !held:
+			// Whether it expired or was deleted the Reset does not say.
+			v.lose(k, store.Gone{Rev: u.Rev, Expired: true}, now)
 		}
+	}
+	v.protectMembers(now)
+	for key := range v.members {
+		v.supersede(key, now)
 	}
 	for k := range v.held {
 		if !follow[k.key] {
@@ -159,21 +202,49 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint64) {
 	for k, e := range v.entries {
 		kv, ok := next[k]
-		if text, err := valueText(kv.Value); follow[k.key] && (!ok || err != nil || text != e.text) {
+		if !follow[k.key] || e.absent() {
+			continue
+		}
+		if !ok || v.differs(k, e, kv) {
 			v.held[k] = at
 			e.rev = min(e.rev, kv.Rev) // so that the same state is not a regression again
 			v.entries[k] = e
 		}
 	}
 	for k := range next {
-		if _, had := v.entries[k]; !had && v.followed[k.key] {
+		if e, had := v.entries[k]; (!had || e.absent()) && v.followed[k.key] {
 			v.held[k] = at
 		}
 	}
 }
 
+// differs reports whether kv says something else than e.
+func (v *view) differs(k valueKey, e entry, kv store.KV) bool {
+	if k.provider() {
+		return string(kv.Value) != e.text
+	}
+	text, err := valueText(kv.Value)
+	return err != nil || text != e.text
+}
+
+// lose takes the removal of what was followed.
+func (v *view) lose(k valueKey, g store.Gone, now time.Time) {
+	if k.provider() {
+		v.loseMember(k, g.Expired, now)
+		return
+	}
+	v.del(k)
+	if g.Key != "" {
+		v.gone[k] = g.Rev
+	}
+}
+
 // put takes kv; a value that is refused leaves the last good text in force.
 func (v *view) put(k valueKey, kv store.KV, now time.Time) {
+	if k.provider() {
+		v.putMember(k, kv, now)
+		return
+	}
 	old, had := v.entries[k]
 	e := entry{rev: kv.Rev, seen: now}
 	if had && old.rev == kv.Rev {
@@ -185,7 +256,7 @@ func (v *view) put(k valueKey, kv store.KV, now time.Time) {
 	} else {
 		e.text = text
 	}
-	v.entries[k] = e
+	v.set(k, e)
 	delete(v.gone, k)
 	delete(v.accepted, k.key)
 }
@@ -198,6 +269,8 @@ func (v *view) place(key string) (valueKey, bool) {
 		return valueKey{key: p[1]}, true
 	case ok && len(p) == 4 && p[0] == "regions" && p[1] == v.region && p[2] == "values":
 		return valueKey{region: p[1], key: p[3]}, true
+	case ok && len(p) == 5 && p[0] == "provides":
+		return valueKey{key: p[1], region: p[2], node: p[3], service: p[4]}, true
 	}
 	return valueKey{}, false
 }
@@ -226,13 +299,14 @@ func (v *view) accept(key string) []string {
 			out = append(out, k.key)
 		}
 	}
+	out = append(out, v.acceptMembers(key)...)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
 // value is the operator's value, unless it was never good.
 func (v *view) value(region, key string) (resolve.Entry, bool) {
-	e, ok := v.entries[valueKey{region, key}]
+	e, ok := v.entries[valueKey{region: region, key: key}]
 	if !ok || e.none {
 		return resolve.Entry{}, false
 	}
@@ -247,8 +321,13 @@ func (v *view) proven(key string) bool {
 	if !v.auth || !v.followed[key] {
 		return false
 	}
-	for _, k := range [...]valueKey{{"", key}, {v.region, key}} {
+	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
 		if _, held := v.held[k]; held || v.entries[k].bad != "" {
+			return false
+		}
+	}
+	for k := range v.members[key] {
+		if _, held := v.held[k]; held {
 			return false
 		}
 	}
@@ -261,10 +340,10 @@ func (v *view) knows(key string) bool { return v.known && v.followed[key] }
 // deletedAt is the revision at which the last value of key was deleted, 0 if
 // this agent did not see it.
 func (v *view) deletedAt(key string) uint64 {
-	return max(v.gone[valueKey{"", key}], v.gone[valueKey{v.region, key}])
+	return max(v.gone[valueKey{key: key}], v.gone[valueKey{key: key, region: v.region}])
 }
 
 // seenAt is when this agent first saw the value of key.
 func (v *view) seenAt(region, key string) time.Time {
-	return v.entries[valueKey{region, key}].seen
+	return v.entries[valueKey{region: region, key: key}].seen
 }

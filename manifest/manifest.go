@@ -2,7 +2,10 @@
 // per service with what it requires and what it provides.
 package manifest
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Manifest is one service's declaration, already validated. It is not
 // modified after Parse and may be shared.
@@ -42,6 +45,20 @@ func (m *Manifest) Port() string {
 		return port
 	}
 	return strconv.Itoa(m.LocalPort)
+}
+
+// RequiredKeys are the keys that requires names, sorted, each once.
+func (m *Manifest) RequiredKeys() []string {
+	var keys []string
+	for _, t := range m.Requires {
+		for _, p := range t.Parts {
+			if p.Key != "" {
+				keys = append(keys, p.Key)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // Command says how a service is provisioned.

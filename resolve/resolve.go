@@ -37,18 +37,6 @@ type Entry struct {
 	Rev  uint64
 }
 
-// Provider is one entry of a key.
-type Provider struct {
-	Region, Node, Service string
-	Text                  string
-	Rev                   uint64 // 0: this node's own, not yet published
-	Up                    bool
-	Priority, Weight      int
-}
-
-// ID names the provider within its key.
-func (p Provider) ID() string { return p.Region + "/" + p.Node + "/" + p.Service }
-
 // Node is what the built-in placeholders say.
 type Node struct {
 	Name, Host, Region, Federation string
@@ -59,8 +47,14 @@ type Node struct {
 type Picture interface {
 	// Value is the operator's value of key for region; "" is every region.
 	Value(region, key string) (Entry, bool)
-	// Providers are all entries of key, up or not, in any order.
+	// Providers are all entries of key that matter, up or not, in any order.
 	Providers(key string) []Provider
+	// Chosen is the provider in use for a choice (see Choice): the ID of one,
+	// or for a list the region of all; "": none yet.
+	Chosen(choice string) string
+	// Settled reports whether a provider has been up for long enough that a
+	// better one may take over from the one in use.
+	Settled(p Provider) bool
 	// Attribute is the static fallback for region; "" is the general one.
 	Attribute(region, key string) (string, bool)
 	// Proven reports whether the absence of key can be believed: the view is
@@ -113,6 +107,11 @@ const (
 type Use struct {
 	ID, Key string
 	Answer  Answer
+	// Why says what decided among several providers, for people.
+	Why string
+	// Better: a better provider than the one in use is up, but not for long
+	// enough; the answer changes when Settled does.
+	Better bool
 }
 
 // Var is one variable of the environment.
@@ -217,102 +216,61 @@ func (r *resolver) expand(t manifest.Template) (string, bool) {
 
 // use answers a placeholder and remembers it once.
 func (r *resolver) use(p manifest.Part) Answer {
-	id := PlaceholderID(p)
-	a := r.answer(p, id)
-	switch i := slices.IndexFunc(r.uses, func(u Use) bool { return u.ID == id }); {
+	u := Use{ID: PlaceholderID(p), Key: p.Key}
+	r.answer(p, &u)
+	switch i := slices.IndexFunc(r.uses, func(o Use) bool { return o.ID == u.ID }); {
 	case i < 0:
-		r.uses = append(r.uses, Use{ID: id, Key: p.Key, Answer: a})
+		r.uses = append(r.uses, u)
 	case r.uses[i].Answer.Rank == None: // {KEY?} was first, this one has a default
-		r.uses[i].Answer = a
+		r.uses[i] = u
 	}
-	return a
+	return u.Answer
 }
 
-func (r *resolver) answer(p manifest.Part, id string) Answer {
+// answer goes through the ranks.
+func (r *resolver) answer(p manifest.Part, u *Use) {
 	var last Answer
 	if r.good != nil {
-		last = r.good.Uses[id]
+		last = r.good.Uses[u.ID]
 	}
 	usable := last.Rank != None && !last.Rank.static()
-	a, unproven := r.fromStore(p)
-	if a.Rank != None {
+	unproven := r.fromStore(p, u)
+	if u.Answer.Rank != None {
 		// The replica may be older than what the last run already used.
-		if usable && r.pic.Replica() && last.Rank <= Value && a.Rank <= Value && last.Rev > a.Rev {
+		if usable && r.pic.Replica() && last.Rank <= Value && u.Answer.Rank <= Value && last.Rev > u.Answer.Rev {
 			last.LastGood = true
-			return last
+			u.Answer = last
 		}
-		return a
+		return
 	}
 	if usable && (unproven || !r.pic.Proven(p.Key)) {
 		last.LastGood = true
-		return last
+		u.Answer = last
+		return
 	}
 	if text, ok := r.pic.Attribute(r.n.Region, p.Key); ok && p.Service == "" {
-		return Answer{Rank: RegionDefault, Text: text, Region: r.n.Region}
+		u.Answer = Answer{Rank: RegionDefault, Text: text, Region: r.n.Region}
+	} else if text, ok := r.pic.Attribute("", p.Key); ok && p.Service == "" {
+		u.Answer = Answer{Rank: General, Text: text}
+	} else if p.HasDefault {
+		u.Answer = Answer{Rank: Default, Text: p.Default}
 	}
-	if text, ok := r.pic.Attribute("", p.Key); ok && p.Service == "" {
-		return Answer{Rank: General, Text: text}
-	}
-	if p.HasDefault {
-		return Answer{Rank: Default, Text: p.Default}
-	}
-	return Answer{}
 }
 
-// fromStore tries ranks 1 to 4; unproven says that providers exist but none is up.
-func (r *resolver) fromStore(p manifest.Part) (a Answer, unproven bool) {
+// fromStore tries ranks 1 to 4; unproven says that there were providers and
+// nobody withdrew them, although none can be used.
+func (r *resolver) fromStore(p manifest.Part, u *Use) (unproven bool) {
 	if p.Service == "" {
 		if e, ok := r.pic.Value(r.n.Region, p.Key); ok {
-			return Answer{Rank: RegionValue, Text: e.Text, Rev: e.Rev, Region: r.n.Region}, false
+			u.Answer = Answer{Rank: RegionValue, Text: e.Text, Rev: e.Rev, Region: r.n.Region}
+			return false
 		}
 		if e, ok := r.pic.Value("", p.Key); ok {
-			return Answer{Rank: Value, Text: e.Text, Rev: e.Rev}, false
+			u.Answer = Answer{Rank: Value, Text: e.Text, Rev: e.Rev}
+			return false
 		}
 	}
-	all := r.pic.Providers(p.Key)
-	if p.Service != "" {
-		all = slices.DeleteFunc(slices.Clone(all), func(q Provider) bool { return q.Service != p.Service })
-	}
-	if len(all) == 0 {
-		return Answer{}, false
-	}
-	for i, region := range append([]string{r.n.Region}, r.n.RegionOrder...) {
-		var up []Provider
-		for _, q := range all {
-			if q.Up && q.Region == region {
-				up = append(up, q)
-			}
-		}
-		if len(up) == 0 {
-			continue
-		}
-		rank := OwnRegion
-		if i > 0 {
-			rank = NextRegion
-		}
-		if p.List {
-			return list(up, rank, p.Sep), false
-		}
-		q := pick(r.n.Name, p.Key, up)
-		return Answer{Rank: rank, Text: q.Text, Rev: q.Rev, Region: region, Provider: q.Node + "/" + q.Service}, false
-	}
-	return Answer{}, true
-}
-
-// list joins the values of all providers, sorted and without repetition.
-func list(up []Provider, rank Rank, sep string) Answer {
-	a := Answer{Rank: rank, Region: up[0].Region}
-	var texts, ids []string
-	for _, q := range up {
-		texts = append(texts, q.Text)
-		ids = append(ids, q.Node+"/"+q.Service)
-		a.Rev = max(a.Rev, q.Rev)
-	}
-	slices.Sort(texts)
-	slices.Sort(ids)
-	a.Text = strings.Join(slices.Compact(texts), sep)
-	a.Provider = strings.Join(ids, ",")
-	return a
+	return r.fromProviders(p, u)
 }
 
 // builtin is the text of a built-in placeholder, and whether the node has it.

@@ -22,6 +22,8 @@ type fakePicture struct {
 	replica   bool
 	unknown   bool
 	awaited   map[string]bool
+	chosen    map[string]string
+	settled   map[string]bool // by ID
 }
 
 var _ Picture = fakePicture{}
@@ -47,6 +49,8 @@ func (p fakePicture) Proven(key string) bool          { return !p.replica && !p.
 func (p fakePicture) Replica() bool                   { return p.replica || p.unknown }
 func (p fakePicture) Known(string) bool               { return !p.unknown }
 func (p fakePicture) Awaited(key string) bool         { return p.awaited[key] }
+func (p fakePicture) Chosen(choice string) string     { return p.chosen[choice] }
+func (p fakePicture) Settled(q Provider) bool         { return p.settled[q.ID()] }
 
 var here = Node{Name: "n1", Host: "10.0.0.1", Region: "us", Federation: "f", RegionOrder: []string{"eu", "ap"}}
 
@@ -77,10 +81,10 @@ func value(r Result) string {
 }
 
 func up(region, node, service, text string) Provider {
-	return Provider{Region: region, Node: node, Service: service, Text: text, Up: true, Weight: 100}
+	return Provider{Region: region, Node: node, Service: service, Text: text, State: Up, Weight: 100}
 }
 
-func down(p Provider) Provider { p.Up = false; return p }
+func down(p Provider) Provider { p.State = Away; return p }
 
 func TestRanks(t *testing.T) {
 	all := func() fakePicture {
@@ -100,8 +104,8 @@ func TestRanks(t *testing.T) {
 	}{
 		{"1", RegionValue, func() { delete(p.values, "us/K") }},
 		{"2", Value, func() { delete(p.values, "K") }},
-		{"3", OwnRegion, func() { p.providers["K"][2].Up = false }},
-		{"4a", NextRegion, func() { p.providers["K"][1].Up = false }},
+		{"3", OwnRegion, func() { p.providers["K"][2].State = Gone }},
+		{"4a", NextRegion, func() { p.providers["K"][1].State = Gone }},
 		{"4b", NextRegion, func() { p.providers["K"] = nil }},
 		{"5a", RegionDefault, func() { delete(p.attrs, "us/K") }},
 		{"5b", General, func() { delete(p.attrs, "K") }},
@@ -280,7 +284,7 @@ func TestResolutionIsAFunction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := fakePicture{values: map[string]Entry{}, attrs: map[string]string{}, providers: map[string][]Provider{}, unproven: map[string]bool{}}
+		p := fakePicture{values: map[string]Entry{}, attrs: map[string]string{}, providers: map[string][]Provider{}, unproven: map[string]bool{}, chosen: map[string]string{}, settled: map[string]bool{}}
 		for _, k := range keys {
 			if rapid.Bool().Draw(t, "value") {
 				p.values[k] = Entry{"v" + k, 1}
@@ -291,8 +295,13 @@ func TestResolutionIsAFunction(t *testing.T) {
 			p.unproven[k] = rapid.Bool().Draw(t, "unproven")
 			for i := range rapid.IntRange(0, 3).Draw(t, "providers") {
 				q := up(rapid.SampledFrom([]string{"us", "eu", "xx"}).Draw(t, "region"), fmt.Sprint("n", i), fmt.Sprint("s", i%2), fmt.Sprint("p", i))
-				q.Up = rapid.Bool().Draw(t, "up")
+				q.State = rapid.SampledFrom([]ProviderState{Up, Held, Away, Gone}).Draw(t, "state")
+				q.Priority = rapid.IntRange(0, 1).Draw(t, "priority")
 				p.providers[k] = append(p.providers[k], q)
+				p.settled[q.ID()] = rapid.Bool().Draw(t, "settled")
+				if rapid.Bool().Draw(t, "chosen") {
+					p.chosen[k], p.chosen[k+"[]"] = q.ID(), q.Region
+				}
 			}
 		}
 		first := Service(m, here, p, nil)
@@ -361,5 +370,95 @@ func TestPickSpreads(t *testing.T) {
 	}
 	if moved > 0 {
 		t.Errorf("%d nodes moved that did not use the provider that left", moved)
+	}
+}
+
+// One joining n providers takes about 1/n of the nodes, and moves no other.
+func TestJoiningMovesFew(t *testing.T) {
+	const nodes = 10_000
+	for _, n := range []int{4, 20} {
+		var ps []Provider
+		for i := range n {
+			ps = append(ps, up("us", fmt.Sprint("p", i), "s", fmt.Sprint(i)))
+		}
+		moved := 0
+		for i := range nodes {
+			node := fmt.Sprint("web", i)
+			before, after := pick(node, "K", ps[:n-1]), pick(node, "K", ps)
+			if before.ID() == after.ID() {
+				continue
+			}
+			if moved++; after.ID() != ps[n-1].ID() {
+				t.Fatalf("node %s moved from %s to %s", node, before.ID(), after.ID())
+			}
+		}
+		if float64(moved) > 1.2*nodes/float64(n) {
+			t.Errorf("%d of %d nodes moved to one of %d, more than 1.2/n", moved, nodes, n)
+		}
+	}
+}
+
+func TestWeightsShare(t *testing.T) {
+	heavy, light, none := up("us", "a", "s", "a"), up("us", "b", "s", "b"), up("us", "c", "s", "c")
+	heavy.Weight, light.Weight, none.Weight = 90, 10, 0
+	got := map[string]int{}
+	for i := range 10_000 {
+		got[pick(fmt.Sprint("web", i), "K", []Provider{heavy, light, none}).Text]++
+	}
+	if got["a"] < 8800 || got["a"] > 9200 || got["c"] != 0 {
+		t.Errorf("shares %v, want about 90:10:0", got)
+	}
+}
+
+func TestOneOfSeveral(t *testing.T) {
+	a, b, eu := up("us", "a", "s", "a"), up("us", "b", "s", "b"), up("eu", "e", "s", "e")
+	held := func(p Provider) Provider { p.State = Held; return p }
+	gone := func(p Provider) Provider { p.State = Gone; return p }
+	lower := func(p Provider) Provider { p.Priority = -1; return p }
+	other := up("us", "o", "other", "o")
+	all := map[string]bool{a.ID(): true, b.ID(): true, eu.ID(): true}
+	last := &Good{Uses: map[string]Answer{"K": {Rank: OwnRegion, Text: "last"}, "K[,]": {Rank: OwnRegion, Text: "last"}}, Vars: map[string]string{"V": "last"}}
+	for _, tc := range []struct {
+		name, template string
+		providers      []Provider
+		chosen         string
+		settled        map[string]bool
+		good           *Good
+		want           string
+		better         bool
+	}{
+		{"in use", "{K}", []Provider{a, b}, b.ID(), nil, nil, "b", false},
+		{"in use, down", "{K}", []Provider{a, down(b)}, b.ID(), nil, nil, "a", false},
+		{"in use, held", "{K}", []Provider{a, held(b)}, b.ID(), nil, last, "a", false},
+		{"all held", "{K}", []Provider{held(a), held(b)}, b.ID(), nil, last, "last", false},
+		{"better priority, too new", "{K}", []Provider{a, lower(b)}, a.ID(), nil, nil, "a", true},
+		{"better priority", "{K}", []Provider{a, lower(b)}, a.ID(), all, nil, "b", false},
+		{"better priority, nothing in use", "{K}", []Provider{a, lower(b)}, "", nil, nil, "b", false},
+		{"better region, too new", "{K}", []Provider{a, eu}, eu.ID(), nil, nil, "e", true},
+		{"better region", "{K}", []Provider{a, eu}, eu.ID(), all, nil, "a", false},
+		{"better region, worse priority", "{K}", []Provider{a, lower(eu)}, eu.ID(), all, nil, "a", false},
+		{"equal one settled", "{K}", []Provider{a, b}, a.ID(), all, nil, "a", false},
+		{"of a service", "{other/K}", []Provider{a, b, other}, "", nil, nil, "o", false},
+		{"of a service that is gone", "{other/K:-none}", []Provider{a, b}, "", nil, nil, "none", false},
+		{"list", "{K[]}", []Provider{b, a, eu, down(up("us", "d", "s", "d"))}, "", nil, nil, "a,b", false},
+		{"list with held", "{K[]}", []Provider{b, held(a)}, "", nil, nil, "a,b", false},
+		{"list of another region", "{K[]}", []Provider{down(a), eu}, "", nil, nil, "e", false},
+		{"list, region back too new", "{K[]}", []Provider{a, b, eu}, "eu", nil, nil, "e", true},
+		{"list, region back", "{K[]}", []Provider{a, b, eu}, "eu", map[string]bool{b.ID(): true}, nil, "a,b", false},
+		{"list, all away", "{K[]}", []Provider{down(a)}, "us", nil, last, "last", false},
+		{"all withdrawn", "{K:-none}", []Provider{gone(a), gone(b)}, a.ID(), nil, last, "none", false},
+		{"withdrawn, one down", "{K:-none}", []Provider{gone(a), down(b)}, a.ID(), nil, last, "last", false},
+		{"one down elsewhere", "{K:-none}", []Provider{gone(a), down(up("xx", "x", "s", "x"))}, a.ID(), nil, last, "none", false},
+	} {
+		p := fakePicture{
+			providers: map[string][]Provider{"K": tc.providers}, settled: tc.settled,
+			chosen: map[string]string{"K": tc.chosen, "K[]": tc.chosen},
+		}
+		r := Service(parse(t, tc.template, ""), here, p, tc.good)
+		if got := value(r); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		} else if u := r.Uses[0]; u.Better != tc.better {
+			t.Errorf("%s: better is %v (%s)", tc.name, u.Better, u.Why)
+		}
 	}
 }

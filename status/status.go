@@ -26,6 +26,8 @@ type Status struct {
 	Failures   []Failure   `json:"failures"`
 	Conditions []Condition `json:"conditions"`
 	Services   []Service   `json:"services"`
+	// Publishing is what this node tells the fleet; null in one pass.
+	Publishing *Publishing `json:"publishing,omitempty"`
 	// Synced: the link to the store holds, nothing runs, nothing is pending:
 	// every ready service is applied.
 	Synced bool `json:"synced"`
@@ -187,6 +189,8 @@ type ResolvedKey struct {
 	// "attributes", "attributes of region R", "default", "last known good", "missing".
 	Origin   string `json:"origin"`
 	Revision uint64 `json:"revision,omitempty"`
+	// Why says what decided among several providers.
+	Why string `json:"why,omitempty"`
 	// Seen is when this agent first saw that revision.
 	Seen time.Time `json:"seen,omitzero"`
 }

@@ -129,6 +129,9 @@ type devAgent struct {
 	a        *app
 	dir, tmp string
 	inTour   bool
+	// published came during a run: told after its output.
+	inRun     bool
+	published []status.Event
 	// afterRead prints what comes below the event that the store is read, once; nil: nothing.
 	afterRead func()
 	cfg       *config.Config
@@ -226,7 +229,19 @@ func (d *devAgent) event(ev status.Event) {
 		_ = json.NewEncoder(d.a.out).Encode(ev) // nobody reads any more: go on
 		return
 	}
-	d.screen.print("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
+	switch ev.Name {
+	case "published":
+		if d.inTour {
+			return // it comes whenever the store has it, in the middle of another story
+		}
+		if d.inRun {
+			d.published = append(d.published, ev) // it is told after the run's output
+			return
+		}
+	case "run started":
+		d.inRun = true
+	}
+	d.line(ev)
 	if ev.Name == "store reset" && d.afterRead != nil {
 		d.afterRead()
 		d.afterRead = nil
@@ -234,6 +249,12 @@ func (d *devAgent) event(ev status.Event) {
 	if ev.Name != "run ended" {
 		return
 	}
+	defer func() {
+		for _, p := range d.published {
+			d.line(p)
+		}
+		d.inRun, d.published = false, nil
+	}()
 	data, err := os.ReadFile(filepath.Join(d.cfg.StateDir, "runs", ev.Attr["run"]+".log"))
 	if err != nil {
 		return // a run without a command has no output
@@ -246,6 +267,10 @@ func (d *devAgent) event(ev status.Event) {
 	for _, l := range lines {
 		d.screen.print("              | %s", l)
 	}
+}
+
+func (d *devAgent) line(ev status.Event) {
+	d.screen.print("%s  %s", ev.At.Format("15:04:05.000"), ev.Text)
 }
 
 // maxOutput is how many lines of a command's output dev shows.

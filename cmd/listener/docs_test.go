@@ -324,6 +324,9 @@ var volatile = []struct{ re, to string }{
 	{`\b\d+ (s|min|h|days)\b`, "SPAN"},
 	{`just now`, "SPAN ago"},
 	{`"pid": \d+`, "PID"},
+	{`(revision|version) \d+`, "$1 N"}, // the node's own record is written in between
+	{`"version": \d+`, "VERSION"},
+	{`Etag: "\d+"`, "ETAG"},
 	{`agent \S+ started`, "agent VERSION started"},
 	{`listener \S+: an agent`, "listener VERSION: an agent"},
 	{`\(listener \S+, up`, "(listener VERSION, up"},

@@ -12,6 +12,7 @@ import (
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
 )
 
 // offline resolves without an agent, from files and what is in the store. It
@@ -21,6 +22,7 @@ type offline struct {
 	attrs     config.Attributes
 	values    map[string]map[string]resolve.Entry // region → key
 	manifests []*manifest.Manifest
+	providers map[string][]resolve.Provider // of other nodes, by key
 }
 
 var _ resolve.Picture = (*offline)(nil)
@@ -28,7 +30,7 @@ var _ resolve.Picture = (*offline)(nil)
 func (a *app) offline(ctx context.Context, cfg *config.Config) (*offline, error) {
 	o := &offline{
 		node:   resolve.Node{Name: cfg.Node, Host: cfg.Host, Region: cfg.Region, Federation: federation(cfg), RegionOrder: cfg.RegionOrder},
-		values: map[string]map[string]resolve.Entry{},
+		values: map[string]map[string]resolve.Entry{}, providers: map[string][]resolve.Provider{},
 	}
 	var err error
 	if o.attrs, err = config.LoadAttributes(cfg.Attributes); err != nil && !config.OnlyMissing(err) {
@@ -52,7 +54,35 @@ func (a *app) offline(ctx context.Context, cfg *config.Config) (*offline, error)
 		a.note("no store: only attributes and defaults count (%v)", err)
 		return o, nil
 	}
-	return o, errors.Join(o.load(ctx, v), s.Close())
+	return o, errors.Join(o.load(ctx, v), o.loadProviders(ctx, v), s.Close())
+}
+
+// loadProviders reads the entries of each required key that are up.
+func (o *offline) loadProviders(ctx context.Context, v api.Values) error {
+	for _, m := range o.manifests {
+		for _, key := range m.RequiredKeys() {
+			if _, done := o.providers[key]; done {
+				continue
+			}
+			kvs, _, err := v.Store.List(ctx, v.Space.Providers(key))
+			if err != nil {
+				return fmt.Errorf("read the providers of %s: %w", key, err)
+			}
+			o.providers[key] = nil
+			for _, kv := range kvs {
+				p, err := store.DecodeProvider(kv.Value)
+				parts, ok := v.Space.Parts(kv.Key)
+				if err != nil || !ok || len(parts) != 5 || p.State != store.Up || parts[3] == o.node.Name {
+					continue
+				}
+				o.providers[key] = append(o.providers[key], resolve.Provider{
+					Region: parts[2], Node: parts[3], Service: parts[4], Text: p.Value, Rev: kv.Rev,
+					State: resolve.Up, Priority: p.Priority, Weight: p.Weight,
+				})
+			}
+		}
+	}
+	return nil
 }
 
 func (o *offline) load(ctx context.Context, v api.Values) error {
@@ -95,9 +125,10 @@ func (o *offline) Value(region, key string) (resolve.Entry, bool) {
 	return e, ok
 }
 
-// Providers are only those of this node's own manifests, all up.
+// Providers are those that are up in the store, and those of this node's own
+// manifests as if they were.
 func (o *offline) Providers(key string) []resolve.Provider {
-	var out []resolve.Provider
+	out := slices.Clone(o.providers[key])
 	for _, m := range o.manifests {
 		t, ok := m.Provides[key]
 		if !ok {
@@ -109,7 +140,7 @@ func (o *offline) Providers(key string) []resolve.Provider {
 		}
 		out = append(out, resolve.Provider{
 			Region: o.node.Region, Node: o.node.Name, Service: m.ID, Text: text,
-			Up: true, Priority: m.Priority, Weight: m.Weight,
+			State: resolve.Up, Priority: m.Priority, Weight: m.Weight,
 		})
 	}
 	return out
@@ -125,15 +156,23 @@ func (o *offline) Attribute(region, key string) (string, bool) {
 	return v, ok
 }
 
-// Proven, Authoritative, Known: what was read is all there is.
+// Proven is true: what was read is all there is.
 func (o *offline) Proven(string) bool { return true }
 
-// Authoritative is true: the store was read just now.
+// Replica is false: the store was read just now.
 func (o *offline) Replica() bool { return false }
 
 // Known is true.
-func (o *offline) Known(string) bool   { return true }
+func (o *offline) Known(string) bool { return true }
+
+// Awaited is false.
 func (o *offline) Awaited(string) bool { return false }
+
+// Chosen is nobody: nothing is in use yet.
+func (o *offline) Chosen(string) string { return "" }
+
+// Settled is true.
+func (o *offline) Settled(resolve.Provider) bool { return true }
 
 // list shows a few of many.
 func list(names []string) string {

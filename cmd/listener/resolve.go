@@ -67,6 +67,9 @@ func origins(keys []status.ResolvedKey, now time.Time) string {
 		if !k.Seen.IsZero() {
 			text += fmt.Sprintf(", seen %s ago", now.Sub(k.Seen).Round(time.Second))
 		}
+		if k.Why != "" {
+			text += " (" + k.Why + ")"
+		}
 		out = append(out, text)
 	}
 	return strings.Join(out, "; ")

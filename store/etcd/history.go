@@ -92,29 +92,47 @@ func (m *mark) leave(w *watch) {
 // is. other: it has not. Where that cannot be known, because history was
 // compacted or the key may not be read, st is nil.
 func (s *Store) compare(ctx context.Context, m mark) (st *state, other bool, err error) {
+	st, then, err := s.readKey(ctx, m.key, m.at)
+	switch {
+	case err == nil:
+		return st, then == nil || !m.is(then), nil
+	case errors.Is(err, errFuture):
+		return nil, true, nil
+	case errors.Is(err, store.ErrPermission):
+		return nil, false, nil
+	case !errors.Is(err, errCompacted):
+		return nil, false, err
+	}
+	// A backup can be restored with a higher revision and without a history.
+	// No key's own revision gets lower.
+	switch _, now, err := s.readKey(ctx, m.key, 0); {
+	case err != nil || now == nil:
+		return nil, false, err
+	default:
+		return nil, now.ModRevision < m.modified || now.ModRevision == m.modified && !m.is(now), nil
+	}
+}
+
+func (m mark) is(kv *mvccpb.KeyValue) bool {
+	return kv.CreateRevision == m.created && kv.ModRevision == m.modified && kv.Version == m.version && kv.Lease == m.lease
+}
+
+// readKey reads a key as it was at a revision, 0: as it is. It is nil where
+// there was none.
+func (s *Store) readKey(ctx context.Context, key string, at int64) (st *state, kv *mvccpb.KeyValue, err error) {
 	st = new(state)
-	err = s.call(ctx, doing{verb: "read", key: m.key, reads: true}, func(ctx context.Context, c *conn) error {
-		resp, err := c.Get(ctx, m.key, clientv3.WithRev(m.at), clientv3.WithKeysOnly())
+	err = s.call(ctx, doing{verb: "read", key: key, reads: true}, func(ctx context.Context, c *conn) error {
+		resp, err := c.Get(ctx, key, clientv3.WithRev(at), clientv3.WithKeysOnly())
 		if err != nil {
 			return known(err)
 		}
 		st.at(resp.Header)
-		if other = len(resp.Kvs) == 0; !other {
-			then := newMark(m.owner, resp.Kvs[0], m.at)
-			then.final = m.final
-			other = then != m
+		for _, found := range resp.Kvs {
+			kv = found
 		}
 		return nil
 	})
-	switch {
-	case errors.Is(err, errFuture):
-		return nil, true, nil
-	case errors.Is(err, errCompacted), errors.Is(err, store.ErrPermission):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, err
-	}
-	return st, other, nil
+	return st, kv, err
 }
 
 // otherHistory is told to all watches with their next Reset. compared is the

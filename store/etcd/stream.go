@@ -129,6 +129,7 @@ func (s *stream) receive(remote pb.Watch_WatchClient) {
 		resp, err := remote.Recv()
 		if err == nil {
 			s.conn.hear()
+			s.store.sawTerm(resp.Header)
 		}
 		select {
 		case s.in <- received{resp, err}:

@@ -19,6 +19,7 @@ func memory(*testing.T) *storetest.Harness {
 	}
 	h.Cut = func(*testing.T) { m.Cut() }
 	h.Heal = func(*testing.T) { m.Heal() }
+	h.Kill = func(*testing.T) { m.Restart() }
 	h.Restart = func(*testing.T) { m.Restart() }
 	h.Wipe = func(*testing.T) { m.Wipe() }
 	h.Snapshot = func(*testing.T) func(*testing.T) {

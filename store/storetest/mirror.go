@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,7 +32,12 @@ type mirror struct {
 // watch begins a watch and takes its first Reset.
 func (s *suite) watch(c store.Store, prefixes ...string) *mirror {
 	s.Helper()
-	m := &mirror{suite: s, updates: c.Watch(s.Context(), prefixes...), prefixes: prefixes}
+	return s.watchUntil(s.Context(), c, prefixes...)
+}
+
+func (s *suite) watchUntil(ctx context.Context, c store.Store, prefixes ...string) *mirror {
+	s.Helper()
+	m := &mirror{suite: s, updates: c.Watch(ctx, prefixes...), prefixes: prefixes}
 	m.until("the first Reset", func() bool { return m.resets > 0 })
 	return m
 }

@@ -24,8 +24,12 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 	operator := s.bare(t)
 	h := &storetest.Harness{
 		Store: open(t, at(p.url())), Other: open(t, at(s.url())),
-		Cut: p.Cut, Heal: p.Heal,
+		Cut: p.Cut, Heal: p.Heal, Swallow: p.Swallow,
 		Restart: s.restart, Wipe: s.wipe, Snapshot: s.snapshot,
+		Kill: func(t *testing.T) {
+			s.kill()
+			s.start(t)
+		},
 		Compact: func(t *testing.T) { compact(t, operator) },
 		Wait:    limit, Histories: true,
 	}
@@ -38,7 +42,7 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 
 // The suite looks for goroutines left behind, so nothing may run beside it.
 func TestContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newServer(t)) })
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newProcess(t, "--unsafe-no-fsync")) })
 }
 
 // The oldest one that is supported, as Debian has it.

@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"bytes"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -13,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/zap"
@@ -22,12 +25,24 @@ import (
 // limit is far beyond what anything here takes on a busy machine.
 const limit = 90 * time.Second
 
-// asServer makes the test binary an etcd server, which takes etcd's flags.
-const asServer = "LISTENER_TEST_ETCD"
+// asServer makes the test binary an etcd server, which takes etcd's flags, and
+// asUtility an etcdutl.
+const (
+	asServer  = "LISTENER_TEST_ETCD"
+	asUtility = "LISTENER_TEST_ETCDUTL"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asServer) != "" {
+	switch {
+	case os.Getenv(asServer) != "":
 		etcdmain.Main(os.Args)
+		return
+	case os.Getenv(asUtility) != "":
+		c := &cobra.Command{Use: "etcdutl"}
+		c.AddCommand(etcdutl.NewSnapshotCommand())
+		if err := c.Execute(); err != nil {
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())
@@ -204,8 +219,9 @@ func (s *server) wipe(t *testing.T) {
 // snapshot copies the data; what it returns puts the copy in their place.
 func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 	t.Helper()
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := s.dir + ".saved" // one at a time: it is big
 	s.stop()
+	must(t, os.RemoveAll(saved))
 	must(t, os.CopyFS(saved, os.DirFS(s.dir)))
 	s.start(t)
 	return func(t *testing.T) {
@@ -214,6 +230,35 @@ func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 		must(t, os.RemoveAll(s.dir))
 		must(t, os.CopyFS(s.dir, os.DirFS(saved)))
 		must(t, private(s.dir))
+		s.start(t)
+	}
+}
+
+// backup saves a snapshot as etcdctl does; what it returns restores it with
+// etcdutl, and starts the server on it.
+func (s *server) backup(t *testing.T) (restore func(t *testing.T, flags ...string)) {
+	t.Helper()
+	from, err := s.bare(t).Snapshot(t.Context())
+	must(t, err)
+	defer from.Close()
+	path := filepath.Join(t.TempDir(), "snapshot.db")
+	to, err := os.Create(path)
+	must(t, err)
+	defer to.Close()
+	_, err = io.Copy(to, from)
+	must(t, err)
+	return func(t *testing.T, flags ...string) {
+		t.Helper()
+		s.kill()
+		must(t, os.RemoveAll(s.dir))
+		c := exec.Command(self(t), append([]string{
+			"snapshot", "restore", path, "--data-dir", s.dir, "--name", "default",
+			"--initial-cluster", "default=http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
+		}, flags...)...)
+		c.Env = append(os.Environ(), asUtility+"=1")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("etcdutl: %v\n%s", err, out)
+		}
 		s.start(t)
 	}
 }

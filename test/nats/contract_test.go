@@ -77,7 +77,12 @@ func harness(t *testing.T) *storetest.Harness {
 		must(t, err)
 		must(t, kv.PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)))
 	}
+	h.Swallow = func(*testing.T) { p.set(black) }
 	h.Restart = func(t *testing.T) {
+		s.stop()
+		s.start(t)
+	}
+	h.Kill = func(t *testing.T) {
 		s.kill()
 		s.start(t)
 	}

@@ -1,0 +1,280 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/listener-agent/listener/publish"
+	"github.com/listener-agent/listener/render"
+	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
+)
+
+// publishing is the agent's publisher, and what it was told last. The loop's
+// goroutine owns it.
+type publishing struct {
+	p     *publish.Publisher
+	end   context.CancelFunc
+	ended chan struct{}
+	// stale: something that is published may be other than what p was told.
+	stale bool
+	node  store.NodeRecord
+	told  bool // p knows what this node offers
+}
+
+// startPublishing starts a publisher for the present federation; one for
+// another federation ends, and its entries expire.
+func (a *Agent) startPublishing() {
+	a.stopPublishing()
+	if a.opt.NoPublish {
+		return
+	}
+	p, err := publish.New(publish.Options{
+		Store: a.opt.Store, Space: a.space, Node: a.node, Region: a.region,
+		MachineID: orUnknown(a.opt.MachineID), BootID: orUnknown(a.st.Boot), StateDir: a.cfg.StateDir,
+		TTL: a.cfg.Publish.TTL, AntiEntropy: a.cfg.Publish.AntiEntropy, DrainWait: a.cfg.Publish.DrainWait,
+		Check: publish.CheckSettings{
+			Interval: a.cfg.Check.Interval, Timeout: a.cfg.Check.Timeout, Rise: a.cfg.Check.Rise, Fall: a.cfg.Check.Fall,
+		},
+		Changed: func() { a.later(func() {}) },
+		Event:   func(name, text string, attrs ...string) { a.later(func() { a.emit(name, text, attrs...) }) },
+	})
+	a.fault("publish", err)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(a.runCtx))
+	ended := make(chan struct{})
+	a.pub = publishing{p: p, end: cancel, ended: ended, stale: true}
+	a.publisher.Store(p)
+	go func() {
+		defer close(ended)
+		_ = p.Run(ctx)
+	}()
+}
+
+// stopPublishing ends the publisher; what it published stays.
+func (a *Agent) stopPublishing() {
+	if a.pub.p == nil {
+		return
+	}
+	a.pub.end()
+	<-a.pub.ended
+	a.publisher.Store(nil)
+	a.pub = publishing{}
+}
+
+// orUnknown lets a machine without an id publish, too.
+func orUnknown(id string) string {
+	if id == "" {
+		return "unknown"
+	}
+	return id
+}
+
+// publish tells the publisher what this node offers now, if that changed.
+func (a *Agent) publish() {
+	if a.pub.p == nil {
+		return
+	}
+	if node := a.nodeRecord(); !a.pub.told || !reflect.DeepEqual(node, a.pub.node) {
+		a.pub.node = node
+		a.pub.p.SetNode(node)
+	}
+	if !a.pub.stale || !a.booted {
+		return // before that, what an earlier agent published stays
+	}
+	a.pub.stale, a.pub.told = false, true
+	services := []publish.Service{}
+	for _, id := range a.table.ids {
+		r := a.table.rows[id]
+		if len(r.m.Provides) == 0 {
+			continue
+		}
+		a.adoptOffers(id, r)
+		services = append(services, publish.Service{
+			ID: id, Ready: a.publishable(id, r), Offers: a.st.service(id).Offers,
+			Exclusive: r.m.Exclusive, Check: a.check(id, r), Grace: a.exec != nil,
+		})
+	}
+	a.pub.p.Set(services)
+}
+
+// adoptOffers makes what the manifest says now what the service offers, but
+// not while its step is due: until that succeeds, the service is what it was.
+func (a *Agent) adoptOffers(id string, r *row) {
+	if len(r.offers) == 0 || a.table.due(id) {
+		return
+	}
+	offers := make(map[string]store.Provider, len(r.offers))
+	for key, value := range r.offers {
+		offers[key] = a.offer(r, value)
+	}
+	if !reflect.DeepEqual(offers, a.st.service(id).Offers) {
+		a.st.edit(id).Offers = offers
+	}
+}
+
+// offer is the entry of a key, but for what only the publisher knows.
+func (a *Agent) offer(r *row, value string) store.Provider {
+	p := store.Provider{
+		Value: value, Host: a.host, LocalPort: r.m.LocalPort, Public: r.m.Public, Hosts: r.m.Hosts,
+		Priority: r.m.Priority, Weight: r.m.Weight, Balance: r.m.Balance,
+	}
+	p.Port = portOf(r.m.Port())
+	return p
+}
+
+// portOf reads a port; 0 is none.
+func portOf(text string) int {
+	n := 0
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' || n > 65535 {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	if n > 65535 {
+		return 0
+	}
+	return n
+}
+
+// publishable reports whether the service may be told to the fleet: its step
+// succeeded since the machine booted, or, while the agent is off, ever. One
+// that only declares needs to be ready.
+func (a *Agent) publishable(id string, r *row) bool {
+	st, step := a.st.service(id), a.stepOf(r.m)
+	switch {
+	case r.res.State == resolve.Waiting:
+		return false
+	case step == "":
+		return true
+	case st.Good == nil:
+		return false
+	}
+	return a.off.holds() || a.st.Settled[step] >= a.st.BootForced
+}
+
+// check is the service's health check, with everything filled in.
+func (a *Agent) check(id string, r *row) *publish.Check {
+	m := r.m
+	if m.Check == nil {
+		return nil
+	}
+	c := &publish.Check{UID: -1, GID: -1}
+	facts := a.nodeFacts()
+	switch {
+	case m.Check.HTTP != nil:
+		c.HTTP, _ = resolve.Offer(m, facts, *m.Check.HTTP)
+	case m.Check.TCP != nil:
+		c.TCP, _ = resolve.Offer(m, facts, *m.Check.TCP)
+	default:
+		for _, t := range m.Check.Exec {
+			arg, _ := resolve.Offer(m, facts, t)
+			c.Exec = append(c.Exec, arg)
+		}
+		if (m.User != "" || m.Group != "") && os.Geteuid() == 0 {
+			uid, gid, err := render.Owner(m.User, m.Group)
+			if a.fault("owner of "+id, err); err != nil {
+				uid, gid = nobody, nobody // until the owner is there: never as root
+			}
+			c.UID, c.GID = uid, gid
+		}
+		c.Env = a.checkEnv(id)
+	}
+	return c
+}
+
+// nobody runs an exec check whose own user does not exist yet.
+const nobody = 65534
+
+// checkEnv is the environment of an exec check: that of the service.
+func (a *Agent) checkEnv(id string) []string {
+	env := maps.Clone(baseEnv())
+	if good := a.st.service(id).Good; good != nil {
+		maps.Copy(env, good.Vars)
+	}
+	out := make([]string, 0, len(env))
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, name+"="+env[name])
+	}
+	return out
+}
+
+// nodeRecord is what this node says of itself to the fleet.
+func (a *Agent) nodeRecord() store.NodeRecord {
+	n := store.NodeRecord{
+		Version: a.opt.Version, Region: a.region, Host: a.host, AgentState: "up", Revision: a.st.AppliedRev,
+	}
+	if a.off.is {
+		n.AgentState = "off"
+	}
+	if r := a.lastRun; r != nil {
+		n.Run, n.Result, n.Ended = r.ID, r.Result, r.Ended.UTC().Format(time.RFC3339)
+	}
+	if a.booted {
+		for _, id := range a.table.ids {
+			n.WaitingOn = append(n.WaitingOn, a.table.rows[id].res.Missing...)
+		}
+		slices.Sort(n.WaitingOn)
+		n.WaitingOn = slices.Compact(n.WaitingOn)
+		if more := len(n.WaitingOn) - waitingOnMax; more > 0 {
+			n.WaitingOn = append(n.WaitingOn[:waitingOnMax:waitingOnMax], fmt.Sprintf("and %d more", more))
+		}
+	}
+	return n
+}
+
+// waitingOnMax bounds the keys in a node's record.
+const waitingOnMax = 20
+
+var errNotPublishing = errors.New("this agent does not publish")
+
+// Drain takes this node's services out of service: they stay in the store as
+// draining, then as left, until Undrain. It returns when the disk has it.
+func (a *Agent) Drain(ctx context.Context, who, reason string) error {
+	p := a.publisher.Load()
+	if p == nil {
+		return errNotPublishing
+	}
+	return p.Drain(ctx, who, reason, false)
+}
+
+// Undrain ends a drain; changed is false when there was none.
+func (a *Agent) Undrain(ctx context.Context) (changed bool, err error) {
+	p := a.publisher.Load()
+	if p == nil {
+		return false, errNotPublishing
+	}
+	changed = p.Status().Drain != nil
+	return changed, p.Undrain(ctx)
+}
+
+// withdraw takes back what is published when the agent stops, if the settings
+// ask for it.
+func (a *Agent) withdraw() {
+	p := a.pub.p
+	if p == nil {
+		return
+	}
+	always := a.cfg.Publish.WithdrawOnStop == "always"
+	shutdown := a.cfg.Publish.WithdrawOnStop == "shutdown" && a.opt.ShuttingDown != nil && a.opt.ShuttingDown()
+	if !always && !shutdown {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Publish.DrainWait+withdrawTime)
+	defer cancel()
+	if err := p.Drain(ctx, "the agent", "the agent stops", true); err != nil {
+		a.log.Warn("withdraw what is published", "error", err)
+	}
+}
+
+// withdrawTime is how long the store has to take a withdrawal.
+const withdrawTime = 5 * time.Second
