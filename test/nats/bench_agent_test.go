@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/benchenv"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -52,7 +53,7 @@ func (n *bench) put(b *testing.B) time.Duration {
 	n.values++
 	_, err := n.kv.Put(b.Context(), bareKey(benchKey()), fmt.Appendf(nil, "value-%d", n.values))
 	must(b, err)
-	return monotonic()
+	return benchenv.Monotonic()
 }
 
 // round is a number of changes, each after the command for the one before in
@@ -81,9 +82,9 @@ func (n *bench) round(b *testing.B, changes, members int, own stamps, others ...
 // of the command, beside the floor: a bare ordered consumer that forks and
 // execs the same command. Each has the server to itself in its rounds.
 func BenchmarkChange(b *testing.B) {
-	stamp := stampCommand(b)
+	stamp := benchenv.StampCommand(b, b.TempDir())
 	kinds := []string{"bare", "agent"}
-	benches, pipes, all := make([]*bench, 2), make([]stamps, 2), make([]series, 2)
+	benches, pipes, all := make([]*bench, 2), make([]stamps, 2), make([]benchenv.Series, 2)
 	for i, kind := range kinds {
 		benches[i] = newBench(b, 1)
 		pipe := filepath.Join(b.TempDir(), "stamps")
@@ -100,16 +101,16 @@ func BenchmarkChange(b *testing.B) {
 	for range rounds {
 		for i := range kinds {
 			took, _ := benches[i].round(b, perRound, 1, pipes[i])
-			all[i].add(took)
+			all[i].Add(took)
 		}
 	}
 	f, a := &all[0], &all[1]
-	title("put acknowledged → first instruction of the command, %d rounds of %d", rounds, perRound)
-	line("floor", "median %s  p95 %s  (round medians spread %.0f %%)", ms(f.median()), ms(f.p95()), f.spread())
-	line("agent", "median %s  p95 %s  (round medians spread %.0f %%)", ms(a.median()), ms(a.p95()), a.spread())
-	target("median above the floor", ms(a.median()-f.median()), "3 ms, aim 1 ms", a.median() <= f.median()+3*time.Millisecond)
-	b.ReportMetric(float64(f.median().Microseconds()), "floor-µs")
-	b.ReportMetric(float64(a.median().Microseconds()), "agent-µs")
+	benchenv.Title("put acknowledged → first instruction of the command, %d rounds of %d", rounds, perRound)
+	benchenv.Line("floor", "median %s  p95 %s  (round medians spread %.0f %%)", benchenv.Millis(f.Median()), benchenv.Millis(f.P95()), spread(*f))
+	benchenv.Line("agent", "median %s  p95 %s  (round medians spread %.0f %%)", benchenv.Millis(a.Median()), benchenv.Millis(a.P95()), spread(*a))
+	benchenv.Target("median above the floor", benchenv.Millis(a.Median()-f.Median()), "3 ms, aim 1 ms", a.Median() <= f.Median()+3*time.Millisecond)
+	b.ReportMetric(float64(f.Median().Microseconds()), "floor-µs")
+	b.ReportMetric(float64(a.Median().Microseconds()), "agent-µs")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -118,10 +119,10 @@ func BenchmarkChange(b *testing.B) {
 // agents' watch and nothing else of them.
 func BenchmarkFleet(b *testing.B) {
 	const members, changes = 200, 9
-	stamp := stampCommand(b)
-	took := make(map[string]*series)
+	stamp := benchenv.StampCommand(b, b.TempDir())
+	took := make(map[string]*benchenv.Series)
 	for _, kind := range []string{"bare", "stores", "agents"} {
-		took[kind] = new(series)
+		took[kind] = new(benchenv.Series)
 		b.Run(kind, func(b *testing.B) { // so that one is gone before the other
 			n := newBench(b, 1)
 			pipe := filepath.Join(b.TempDir(), "stamps")
@@ -134,28 +135,28 @@ func BenchmarkFleet(b *testing.B) {
 			for range changes {
 				time.Sleep(3 * time.Second) // until nothing is left of the last change
 				_, last := n.round(b, 1, members, own)
-				took[kind].add(last)
+				took[kind].Add(last)
 			}
 			b.ReportMetric(0, "ns/op")
 		})
 	}
 	for _, s := range took {
-		if len(s.medians) == 0 {
+		if len(s.Medians) == 0 {
 			return // not all were asked for
 		}
 	}
-	bare, stores, agents := took["bare"].median(), took["stores"].median(), took["agents"].median()
-	title("put acknowledged → all of %d have started their command, median of %d", members, changes)
-	line("floor: bare clients", "%s", ms(bare))
-	line("the agents' watches", "%s (%.1f ×)", ms(stores), float64(stores)/float64(bare))
-	target("agents", fmt.Sprintf("%s (%.1f ×)", ms(agents), float64(agents)/float64(bare)), "3 × the bare clients'", agents <= 3*bare)
+	bare, stores, agents := took["bare"].Median(), took["stores"].Median(), took["agents"].Median()
+	benchenv.Title("put acknowledged → all of %d have started their command, median of %d", members, changes)
+	benchenv.Line("floor: bare clients", "%s", benchenv.Millis(bare))
+	benchenv.Line("the agents' watches", "%s (%.1f ×)", benchenv.Millis(stores), float64(stores)/float64(bare))
+	benchenv.Target("agents", fmt.Sprintf("%s (%.1f ×)", benchenv.Millis(agents), float64(agents)/float64(bare)), "3 × the bare clients'", agents <= 3*bare)
 }
 
 // BenchmarkIdle: the memory of an agent that follows 1,000 keys.
 func BenchmarkIdle(b *testing.B) {
 	const services, starts = 200, 3
 	n := newBench(b, services)
-	stamp := stampCommand(b)
+	stamp := benchenv.StampCommand(b, b.TempDir())
 	var sizes []int64
 	for range starts {
 		pipe := filepath.Join(b.TempDir(), "stamps")
@@ -163,11 +164,11 @@ func BenchmarkIdle(b *testing.B) {
 		cmd := startBinary(b, filepath.Join(benchNodes(b, stamp, pipe, n.server.url(), 1, services), "0"))
 		own.next(b)
 		time.Sleep(10 * time.Second)
-		sizes = append(sizes, rssAnon(b, cmd.Process.Pid))
+		sizes = append(sizes, benchenv.RSSAnon(b, cmd.Process.Pid))
 	}
-	size := quantile(sizes, 0.5)
-	title("idle with %d keys", services*5)
-	target("RssAnon", fmt.Sprintf("%.1f MB", float64(size)/1e6), "12 MB", size <= 12e6)
+	size := benchenv.Median(sizes)
+	benchenv.Title("idle with %d keys", services*5)
+	benchenv.Target("RssAnon", benchenv.Megas(size), "12 MB", size <= 12e6)
 	b.ReportMetric(float64(size)/1e6, "rss-MB")
 	b.ReportMetric(0, "ns/op")
 }

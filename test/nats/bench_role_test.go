@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -256,21 +255,4 @@ func startBinary(b *testing.B, dir string) *exec.Cmd {
 		_ = cmd.Wait()
 	})
 	return cmd
-}
-
-// rssAnon is the memory that is the process's own, see proc(5).
-func rssAnon(b *testing.B, pid int) int64 {
-	b.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	must(b, err)
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), "RssAnon:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			must(b, err)
-			return kb << 10
-		}
-	}
-	b.Fatal("no RssAnon")
-	return 0
 }

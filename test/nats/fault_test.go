@@ -250,7 +250,7 @@ func TestBucketPurged(t *testing.T) {
 // jetStream is a bare client.
 func jetStream(t testing.TB, s *server) jetstream.JetStream {
 	t.Helper()
-	nc, err := client.Connect(s.url())
+	nc, err := client.Connect(s.url(), client.ErrorHandler(func(*client.Conn, *client.Subscription, error) {}))
 	must(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/benchenv"
 	"github.com/listener-agent/listener/store"
 )
 
@@ -152,12 +153,12 @@ func BenchmarkCosts(b *testing.B) {
 	}
 	f := &follower{t: b, updates: a.Watch(b.Context(), keys...), state: make(map[string]store.KV)}
 	f.until("the state", func() bool { return len(f.state) == 100 })
-	title("one agent with 100 keys of 41 bytes, as the server counts")
+	benchenv.Title("one agent with 100 keys of 41 bytes, as the server counts")
 	say := func(what string, l load) {
-		line(what, "from it %d messages, %d bytes; to it %d messages, %d bytes; API requests %d", l.in, l.inBytes, l.out, l.outBytes, l.api)
+		benchenv.Line(what, "from it %d messages, %d bytes; to it %d messages, %d bytes; API requests %d", l.in, l.inBytes, l.out, l.outBytes, l.api)
 	}
 	l := measure(b, base, o.Name)
-	line("connections, subscriptions, consumers", "%d, %d, %d", l.conns, l.subscriptions, consumers(b, s))
+	benchenv.Line("connections, subscriptions, consumers", "%d, %d, %d", l.conns, l.subscriptions, consumers(b, s))
 	say("connecting, and the state of 100 keys", l.since(before))
 
 	before = measure(b, base, o.Name)
@@ -185,6 +186,6 @@ func BenchmarkCosts(b *testing.B) {
 	before = measure(b, base, o.Name)
 	time.Sleep(minute)
 	say("the same, with a session of 5 keys", measure(b, base, o.Name).since(before))
-	line("its writes in the bucket", "%d", commit(b, operator, nil, store.Put("/t/x", nil))-rev-1)
+	benchenv.Line("its writes in the bucket", "%d", commit(b, operator, nil, store.Put("/t/x", nil))-rev-1)
 	b.ReportMetric(0, "ns/op")
 }
