@@ -189,3 +189,36 @@ func BenchmarkCosts(b *testing.B) {
 	benchenv.Line("its writes in the bucket", "%d", commit(b, operator, nil, store.Put("/t/x", nil))-rev-1)
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkServer is what idle agents cost the server.
+func BenchmarkServer(b *testing.B) {
+	const members, keys = 500, 20
+	s, base := monitored(b)
+	operator := openStore(b, defaults(s.url()))
+	benchValues(b, operator, keys/5)
+	pid := s.cmd.Process.Pid
+	memory := benchenv.RSSAnon(b, pid)
+	for range members {
+		a := openStore(b, defaults(s.url()))
+		var names []string
+		for i := range keys {
+			names = append(names, space.Value("", fmt.Sprintf("S%04d_KEY_%d", i/5, i%5)))
+		}
+		follow(b, a, names...).until("the state", func() bool { return true })
+	}
+	eventually(b, "all follow", func() error {
+		if n := consumers(b, s); n != members {
+			return fmt.Errorf("%d consumers", n)
+		}
+		return nil
+	})
+	time.Sleep(10 * time.Second)
+	before, cpu := measure(b, base, "listener"), benchenv.ProcessCPU(pid)
+	time.Sleep(time.Minute)
+	l, used := measure(b, base, "listener").since(before), benchenv.ProcessCPU(pid)-cpu
+	benchenv.Title("a server with %d idle agents that follow %d keys each", members, keys)
+	benchenv.Line("memory for each", "%d bytes", (benchenv.RSSAnon(b, pid)-memory)/members)
+	benchenv.Line("processor time in a minute", "%s", benchenv.Millis(used))
+	benchenv.Line("messages, bytes in a minute", "from them %d, %d; to them %d, %d", l.in, l.inBytes, l.out, l.outBytes)
+	b.ReportMetric(0, "ns/op")
+}
