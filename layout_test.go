@@ -43,6 +43,7 @@ var imports = map[string][]string{
 	"store/storetest":     {"store", "store/internal/feed"},
 
 	"api":                  shared,
+	"balancer":             shared,
 	"config":               shared,
 	"provision":            append([]string{"provision/supervisor"}, shared...),
 	"provision/supervisor": {},
@@ -51,7 +52,7 @@ var imports = map[string][]string{
 	"resolve":              shared,
 	"throttle":             shared,
 
-	"listener": append([]string{"api", "config", "provision", "publish", "render", "resolve", "throttle"}, shared...),
+	"listener": append([]string{"api", "balancer", "config", "provision", "publish", "render", "resolve", "throttle"}, shared...),
 
 	// All of ours: nobody else knows which stores there are.
 	"cmd/listener": {anything},

@@ -98,7 +98,7 @@ func Default() *Config {
 // defaultBalancer is a [[balancer]] without settings.
 func defaultBalancer() Balancer {
 	return Balancer{
-		Kind: "local", Engine: engineHAProxy, Bind: "127.0.0.1", Path: "/etc/haproxy/haproxy.cfg",
+		Kind: "local", Engine: engineHAProxy, Bind: "127.0.0.1", Port: 80, Path: "/etc/haproxy/haproxy.cfg",
 		Check:  []string{"haproxy", "-c", "-f", "{path}"},
 		Reload: []string{"systemctl", "reload", "haproxy"},
 		Keys:   "needed", MinInterval: time.Second,

@@ -188,7 +188,7 @@ func TestBalancers(t *testing.T) {
 	extra := write(t, dir, "conf.d/x.toml", "balancer = [\n {engine = 'nginx.tmpl', path = '/n',\n  min_interval = 0},\n]")
 	c := mustLoad(t, Options{Path: path})
 	want := []Balancer{defaultBalancer(), defaultBalancer(), {
-		Kind: "local", Engine: dir + "/nginx.tmpl", Bind: "127.0.0.1", Path: "/n", Keys: "needed",
+		Kind: "local", Engine: dir + "/nginx.tmpl", Bind: "127.0.0.1", Port: 80, Path: "/n", Keys: "needed",
 	}}
 	want[1].Kind, want[1].Path = "public", dir+"/b.cfg"
 	if !(&Config{Balancers: want}).Equal(&Config{Balancers: c.Balancers}) {

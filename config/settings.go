@@ -26,7 +26,6 @@ type Config struct {
 	// Where this node is, at most 253 bytes, never empty. Providers of the own region are used first.
 	Region string `toml:"region"`
 	// The regions to fall back to, in this order, when the own region has no provider. Empty: none.
-	// Later: today all providers are of this node.
 	RegionOrder []string `toml:"region_order"`
 	// Directories that hold one manifest per service, ID.json. Empty: no services.
 	Manifests []string `toml:"manifests" path:"list"`
@@ -50,17 +49,13 @@ type Config struct {
 	// How many run records and logs are kept.
 	History History `toml:"history"`
 	// How this node tells others what its services provide.
-	// Later: these are read and checked, and nothing acts on them yet.
 	Publish Publish `toml:"publish"`
 	// How services are checked when their manifest asks for it.
-	// Later: these are read and checked, and nothing acts on them yet.
 	Check Check `toml:"check"`
 	// What keeps an outage from emptying lists, and a returning provider from moving clients at once.
-	// Later: these are read and checked, and nothing acts on them yet.
 	Protect Protect `toml:"protect"`
 	// Load balancers that run on this node: one [[balancer]] table each. Those of later files are added to those of
 	// earlier ones; `balancer = []` drops what came before; environment and flags replace all. Default: none.
-	// Later: these are read and checked, and nothing acts on them yet.
 	Balancers []Balancer `toml:"balancer"`
 	// The agent's local API.
 	API API `toml:"api"`
@@ -233,8 +228,10 @@ type Balancer struct {
 	Kind string `toml:"kind"`
 	// What it is: haproxy, or the path of a template file for another one.
 	Engine string `toml:"engine" path:"engine"`
-	// Address that its frontends listen on; * is all.
+	// Address that its frontends listen on; * is all of IPv4.
 	Bind string `toml:"bind"`
+	// Port of its one frontend, 1 … 65535; kind public only. The others listen on each service's local_port.
+	Port int `toml:"port"`
 	// The file that is written for it. No two balancers write one file. With a template as engine it has no default.
 	Path string `toml:"path" path:"text"`
 	// Command that checks a candidate of the file, {path}. Empty: no check, which is the default with a template as engine.

@@ -266,6 +266,9 @@ func (v *validator) balancers() {
 		if _, err := netip.ParseAddr(b.Bind); err != nil && b.Bind != "*" {
 			v.bad(name+".bind", `write an address, such as "127.0.0.1", or "*"`, "%q is not an address", excerpt(b.Bind))
 		}
+		if b.Port < 1 || b.Port > 65535 {
+			v.bad(name+".port", "write a number from 1 to 65535", "%d is not a port", b.Port)
+		}
 		if b.Path == "" && v.cfg.origins[name+".path"] == (origin{}) {
 			v.bad(name+".path", "write the file that the balancer reads", "with a template as engine it has no default")
 			continue

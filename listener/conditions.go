@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +55,7 @@ func (a *Agent) updateConditions() {
 	a.valueConditions(add)
 	a.faultConditions(add)
 	a.publishConditions(add)
+	a.laneConditions(add)
 
 	now := time.Now()
 	since := make(map[string]time.Time, len(found))
@@ -296,9 +296,6 @@ func (a *Agent) faultConditions(add func(status.Condition)) {
 		case "state.json", "digest.key":
 			c.Hint = "everything was provisioned once more; nothing else to do"
 			c.Severity = warning
-		}
-		if filepath.IsAbs(name) {
-			c.Name = "file"
 		}
 		add(c)
 	}

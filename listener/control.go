@@ -148,6 +148,7 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			}
 		}
 		a.table.staleAll()
+		a.lanesStale = true
 		if len(acc.Changed) > 0 {
 			a.emit("accepted", "accepted: "+strings.Join(acc.Changed, ", "))
 		}
@@ -234,6 +235,8 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
 	a.cfg, a.host = &next, next.Host
 	a.view.protect = a.cfg.Protect
+	a.setLanes()
+	a.table.index()
 	a.pub.stale = true
 	a.throttle.Use(throttleSettings(a.cfg))
 	if publishing && a.pub.p != nil {

@@ -80,6 +80,9 @@ func names(t *testing.T) (conditions, events map[string]bool) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.CallExpr:
+					if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "add" && len(n.Args) == 4 { // package publish
+						add(conditions, fn, n.Args[1])
+					}
 					sel, ok := n.Fun.(*ast.SelectorExpr)
 					if !ok || len(n.Args) < 2 {
 						return true
@@ -91,6 +94,14 @@ func names(t *testing.T) (conditions, events map[string]bool) {
 						add(events, fn, n.Args[0])
 					case "emitAt":
 						add(events, fn, n.Args[1])
+					}
+				case *ast.ReturnStmt: // the name and the hint of what failed
+					if fn.Name.Name == "failure" {
+						add(conditions, fn, n.Results[0])
+					}
+				case *ast.AssignStmt: // c.Name = "…"
+					if sel, ok := n.Lhs[0].(*ast.SelectorExpr); ok && sel.Sel.Name == "Name" {
+						add(conditions, fn, n.Rhs[0])
 					}
 				case *ast.CompositeLit:
 					if sel, ok := n.Type.(*ast.SelectorExpr); ok && sel.Sel.Name == "Condition" {

@@ -42,6 +42,11 @@ func (a *Agent) checkDrift() {
 		return
 	}
 	a.repairDrift(!a.off.holds())
+	if slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.cfg.Engine != engineHAProxy }) {
+		a.lanesStale = true // a template may be another one
+		a.timers.in(0)
+	}
+	a.laneDrift(!a.off.holdsBalancers())
 }
 
 // repairDrift compares every applied file with what it should be, and writes

@@ -294,6 +294,9 @@ func (a *Agent) finish(rs *runState) {
 	}
 	a.emit("run ended", text, "run", run.ID, "result", run.Result)
 	a.foreign = foreignState{}
+	if run.Result == "ok" {
+		a.retryLanes()
+	}
 	for _, id := range a.table.ids { // the run may have made the owner
 		if r := a.table.rows[id]; a.faults["owner of "+id] != nil {
 			r.refile = true

@@ -126,6 +126,8 @@ type Agent struct {
 	table       *table
 	watch       watchState
 	pub         publishing
+	lanes       []*lane
+	lanesStale  bool // their plans may be other ones
 	off         offState
 	exec        *execution // the run in progress; nil: none
 	adopting    bool
@@ -322,10 +324,13 @@ func (a *Agent) step() time.Duration {
 	a.stopAsking()
 	if a.booted {
 		a.releaseProviders()
+		a.planLanes()
 		a.table.resolve()
 		a.awaitBetter()
 		a.expireOff(now)
 		a.decide(now)
+		a.planLanes() // what was resolved may be offered here
+		a.decideLanes(now)
 	}
 	a.publish()
 	a.checkDrift()

@@ -62,6 +62,7 @@ func (a *Agent) load() {
 	}
 	a.svcs.take(sc, a.space.Federation, time.Now())
 	a.table.setManifests(a.svcs)
+	a.setLanes()
 	a.save()
 }
 

@@ -208,8 +208,9 @@ func (v *view) acceptMembers(key string) (keys []string) {
 	return keys
 }
 
-// providers are the entries of key, as resolve asks of them.
-func (v *view) providers(key string) []resolve.Provider {
+// providers are the entries of key, as resolve asks of them; value says what
+// the value of one is on this node.
+func (v *view) providers(key string, value func(key, value string, p store.Provider) string) []resolve.Provider {
 	set := v.members[key]
 	if len(set) == 0 {
 		return nil
@@ -219,7 +220,7 @@ func (v *view) providers(key string) []resolve.Provider {
 		e := v.entries[k]
 		p := resolve.Provider{
 			Region: k.region, Node: k.node, Service: k.service,
-			Text: e.p.Value, Rev: e.rev, State: v.memberState(k, e),
+			Text: value(key, e.p.Value, e.p), Rev: e.rev, State: v.memberState(k, e),
 			Priority: e.p.Priority, Weight: e.p.Weight, UpSince: e.upSince,
 		}
 		if p.State == resolve.Gone {

@@ -54,6 +54,9 @@ func loadOff(dir string) offState {
 }
 
 // holds reports whether the provision lane is off.
+// holdsBalancers reports whether the balancer lane is off.
+func (o *offState) holdsBalancers() bool { return o.is && o.Lane != laneProvision }
+
 func (o *offState) holds() bool {
 	return o.is && o.Lane != laneBalancer
 }

@@ -13,7 +13,7 @@ import (
 // run; then the published state counts, with what the service offers now.
 func (p picture) Providers(key string) []resolve.Provider {
 	v := p.a.view
-	out := v.providers(key)
+	out := v.providers(key, p.a.localValue)
 	for _, id := range p.a.table.offerers[key] {
 		r := p.a.table.rows[id]
 		text, ready := r.offers[key]
@@ -22,7 +22,7 @@ func (p picture) Providers(key string) []resolve.Provider {
 			Priority: r.m.Priority, Weight: r.m.Weight,
 		}
 		if ready {
-			q.State = resolve.Up
+			q.State, q.Text = resolve.Up, p.a.localValue(key, text, p.a.offer(r, text))
 		}
 		k := valueKey{region: q.Region, key: key, node: q.Node, service: id}
 		i := slices.IndexFunc(out, func(o resolve.Provider) bool { return o.ID() == q.ID() })
@@ -30,7 +30,7 @@ func (p picture) Providers(key string) []resolve.Provider {
 		case entered && !e.absent() && i < 0: // withdrawn
 		case entered && !e.absent():
 			if ready {
-				out[i].Text = text
+				out[i].Text = p.a.localValue(key, text, p.a.offer(r, text))
 			}
 		case i >= 0:
 			out[i] = q
@@ -79,6 +79,7 @@ func (a *Agent) releaseProviders() {
 	now := time.Now()
 	keys, next := a.view.releaseMembers(now)
 	a.table.touch(keys)
+	a.lanesStale = a.lanesStale || len(keys) > 0
 	if next > 0 {
 		a.timers.in(next)
 	}

@@ -34,6 +34,7 @@ func (a *Agent) status() status.Status {
 		Version: a.opt.Version, PID: os.Getpid(), Started: a.started,
 		On: !a.off.is, Store: a.storeStatus(), LastRun: cloneRun(a.lastRun), RunsTotal: a.runsTotal,
 		Failures: a.failures(w, now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
+		Balancers: a.laneStatus(),
 	}
 	if a.off.is {
 		off := a.off.Off
@@ -49,7 +50,7 @@ func (a *Agent) status() status.Status {
 		p := a.pub.p.Status().Publishing
 		s.Publishing = &p
 	}
-	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.watch.askUntil.IsZero()
+	s.Synced = a.booted && w.filesHeld == 0 && a.view.auth && s.Running == nil && s.Pending == nil && !a.adopting && a.lanesIdle() && a.watch.askUntil.IsZero()
 	return s
 }
 

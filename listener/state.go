@@ -61,6 +61,9 @@ type stateHeader struct {
 	// Choices are the providers in use, by resolve.Choice.
 	Choices map[string]string `json:"choices,omitempty"`
 
+	// Balancers is, by path, the digest of the file that the balancer has read.
+	Balancers map[string]string `json:"balancers,omitempty"`
+
 	// BootForced is the Forced of the first start after the last boot, which
 	// has to succeed before a service is published; AppliedRev the store's
 	// revision that the last successful step was planned with.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/resolve"
 )
@@ -20,7 +21,8 @@ type table struct {
 
 	users    map[string][]string // key → services that require it
 	offerers map[string][]string // key → services of this node that provide it
-	required []string            // all keys, sorted
+	required []string            // all keys that are required, sorted
+	followed []string            // those that the watch follows, for balancers too
 	stale    map[string]bool
 }
 
@@ -68,7 +70,7 @@ func (t *table) setManifests(s *services) string {
 	}
 	t.index()
 	t.staleAll()
-	t.a.pub.stale = true
+	t.a.pub.stale, t.a.lanesStale = true, true
 	var words []string
 	for _, w := range [...]struct {
 		name string
@@ -95,11 +97,19 @@ func (t *table) index() {
 			t.offerers[key] = append(t.offerers[key], id)
 		}
 	}
+	keys := maps.Clone(t.users)
+	if len(t.a.cfg.Balancers) > 0 {
+		maps.Copy(keys, t.offerers)
+	}
+	if slices.ContainsFunc(t.a.cfg.Balancers, func(b config.Balancer) bool { return b.Keys == "all" }) {
+		keys[allProviders] = nil
+	}
 	t.required = slices.Sorted(maps.Keys(t.users))
+	t.followed = slices.Sorted(maps.Keys(keys))
 }
 
-// keys are all keys that some service requires.
-func (t *table) keys() []string { return t.required }
+// keys are those to follow: that some service requires, or a balancer serves.
+func (t *table) keys() []string { return t.followed }
 
 func (t *table) staleAll() {
 	for id := range t.rows {
@@ -149,6 +159,7 @@ func (t *table) resolveRow(id string, r *row) {
 	}
 	if !maps.Equal(offers, r.offers) {
 		r.offers = offers
+		t.a.lanesStale = true
 		for key := range r.m.Provides {
 			t.touch([]string{key})
 		}

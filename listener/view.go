@@ -91,11 +91,27 @@ func (v *view) del(k valueKey) {
 	}
 }
 
+// allProviders stands first among the followed keys when the providers of
+// every key are followed. No key is this.
+const allProviders = ""
+
+// follows reports whether what k is belongs to the followed keys.
+func follows(keys map[string]bool, k valueKey) bool {
+	return keys[k.key] || k.provider() && keys[allProviders]
+}
+
 // prefixes are what a Watch for keys follows.
 func (v *view) prefixes(keys []string) []string {
 	out := make([]string, 0, 3*len(keys))
 	for _, k := range keys {
-		out = append(out, v.space.Value("", k), v.space.Value(v.region, k), v.space.Providers(k))
+		if k == allProviders {
+			out = append(out, v.space.Key("provides")+"/")
+			continue
+		}
+		out = append(out, v.space.Value("", k), v.space.Value(v.region, k))
+		if keys[0] != allProviders {
+			out = append(out, v.space.Providers(k))
+		}
 	}
 	return out
 }
@@ -174,7 +190,7 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 	for k := range v.entries {
 		_, held := v.held[k]
 		switch _, ok := next[k]; {
-		case !follow[k.key]:
+		case !follows(follow, k):
 			v.del(k)
 		case !ok && !held:
 			// Whether it expired or was deleted the Reset does not say.
@@ -186,7 +202,7 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 		v.supersede(key, now)
 	}
 	for k := range v.held {
-		if !follow[k.key] {
+		if !follows(follow, k) {
 			delete(v.held, k)
 		}
 	}
@@ -202,7 +218,7 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint64) {
 	for k, e := range v.entries {
 		kv, ok := next[k]
-		if !follow[k.key] || e.absent() {
+		if !follows(follow, k) || e.absent() {
 			continue
 		}
 		if !ok || v.differs(k, e, kv) {
@@ -212,7 +228,7 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 		}
 	}
 	for k := range next {
-		if e, had := v.entries[k]; (!had || e.absent()) && v.followed[k.key] {
+		if e, had := v.entries[k]; (!had || e.absent()) && follows(v.followed, k) {
 			v.held[k] = at
 		}
 	}

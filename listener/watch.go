@@ -120,6 +120,7 @@ func (a *Agent) onUpdate(t tagged) {
 	if all {
 		a.table.staleAll()
 	}
+	a.lanesStale = true
 	a.table.touch(touched)
 	a.saveReplica()
 }

@@ -83,6 +83,7 @@ type health struct {
 	grace   bool
 	at      time.Time
 	err     string
+	told    verdict // by an event
 }
 
 // follow starts the checks of services that may be published, and ends those
@@ -118,7 +119,7 @@ func (r *reconciler) startCheck(ctx context.Context, c Check, old *health) *heal
 	ctx, h.stop = context.WithCancel(ctx)
 	var before <-chan struct{}
 	if old != nil {
-		h.verdict, h.since, before = old.verdict, old.since, old.ended
+		h.verdict, h.since, h.told, before = old.verdict, old.since, old.told, old.ended
 		old.stop()
 	}
 	r.running.Go(func() {
@@ -129,6 +130,29 @@ func (r *reconciler) startCheck(ctx context.Context, c Check, old *health) *heal
 		r.p.checks(ctx, h)
 	})
 	return h
+}
+
+// tellChecks tells which checks rose or fell.
+func (r *reconciler) tellChecks() {
+	type news struct{ service, verdict, text string }
+	var all []news
+	r.p.mu.Lock()
+	for _, id := range sortedKeys(r.p.health) {
+		h := r.p.health[id]
+		if h.verdict == h.told {
+			continue
+		}
+		h.told = h.verdict
+		n := news{id, h.verdict.String(), "the check of " + id + " rose"}
+		if h.verdict == down {
+			n.text = "the check of " + id + " fell: " + h.err
+		}
+		all = append(all, n)
+	}
+	r.p.mu.Unlock()
+	for _, n := range all {
+		r.o.Event("check "+n.verdict, n.text, "service", n.service)
+	}
 }
 
 // checks checks until ctx ends, from a random moment within the interval on.
@@ -203,8 +227,10 @@ func (p *Publisher) checksLocked() []status.CheckResult {
 type attempt struct {
 	probe   func(context.Context, Check) error
 	timeout time.Duration
-	stuck   chan error // the result of one that did not end when told to
+	stuck   chan outcome // of one that did not end when told to
 }
+
+type outcome struct{ err error }
 
 // killWait is how long a check that was told to end may take to do so.
 const killWait = 2 * time.Second
@@ -221,12 +247,12 @@ func (a *attempt) run(ctx context.Context, c Check) error {
 			return errors.New("an earlier check still runs and cannot be ended")
 		}
 	}
-	result := make(chan error, 1)
-	go func() { result <- a.probe(ctx, c) }()
+	result := make(chan outcome, 1)
+	go func() { result <- outcome{a.probe(ctx, c)} }()
 	select {
-	case err := <-result:
-		if err == nil || ctx.Err() == nil {
-			return err
+	case o := <-result:
+		if o.err == nil || ctx.Err() == nil {
+			return o.err
 		}
 		return a.late()
 	case <-ctx.Done():

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -99,6 +100,9 @@ func TestRiseAndFall(t *testing.T) {
 		fl.is(path, store.Up)
 		time.Sleep(7 * time.Second)
 		fl.is(path, store.Down)
+		if want := []string{"check down", "check up", "published", "check down", "published"}; !slices.Equal(n.told(), want) {
+			t.Errorf("events are %q, want %q", n.told(), want)
+		}
 	})
 }
 
@@ -224,6 +228,46 @@ func TestCheckChanges(t *testing.T) {
 		}
 		if got := fl.seen.history(n.path("API_URL", "api")); !slices.Equal(got, []store.State{store.Up}) {
 			t.Errorf("others saw %q", got)
+		}
+	})
+}
+
+// The check before a change has ended before the one after it begins.
+func TestCheckChangesOneAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fl := newFleet(t)
+		o := fl.options("web1")
+		p, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running, done atomic.Int32
+		p.probe = func(context.Context, Check) error { // slow, and deaf
+			if running.Add(1) > 1 {
+				t.Error("two at once")
+			}
+			time.Sleep(900 * time.Millisecond)
+			running.Add(-1)
+			done.Add(1)
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx) }()
+		p.SetNode(store.NodeRecord{})
+		for i := range 1000 {
+			s := checked(api())
+			s.Check.TCP = fmt.Sprintf("127.0.0.1:%d", 1000+i)
+			p.Set([]Service{s})
+			time.Sleep(time.Duration(i%7) * time.Second)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if done.Load() == 0 {
+			t.Error("nothing was checked")
 		}
 	})
 }

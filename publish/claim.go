@@ -86,6 +86,7 @@ func (r *reconciler) queue(ctx context.Context, o *own, c *claim) error {
 
 func (r *reconciler) takeTicket(ctx context.Context, o *own, c *claim) error {
 	r.kept.Tickets = with(r.kept.Tickets, c.ticket)
+	delete(r.released, c.ticket)
 	r.save()
 	body, err := json.Marshal(map[string]any{"node": r.o.Node, "service": o.service, "incarnation": r.kept.Incarnation})
 	if err != nil {

@@ -260,6 +260,24 @@ func TestWithdrawWhileAway(t *testing.T) {
 	})
 }
 
+// A clock that was set back does not make a drain wait.
+func TestDrainFuture(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		n := fl.node("web1")
+		n.start(api())
+		n.drain(t)
+		n.end()
+		future := []byte(`{"who":"ann","since":"` + time.Now().AddDate(1, 0, 0).Format(time.RFC3339) + `"}`)
+		if err := os.WriteFile(drainPath(n.o.StateDir), future, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.start(api())
+		time.Sleep(wait)
+		fl.is(n.path("API_URL", "api"), store.Left)
+	})
+}
+
 // A file that cannot be understood means drained.
 func TestDrainUnreadable(t *testing.T) {
 	t.Parallel()

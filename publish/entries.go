@@ -81,6 +81,8 @@ func (r *reconciler) decide(o *own) {
 		o.why = "not offered any more"
 	case o.want != store.Left && o.bad != nil:
 		o.want, o.why = "", "its entry is refused"
+	case o.want == "" && contains(r.kept.Former, o.path):
+		o.want = store.Left
 	}
 }
 
@@ -101,6 +103,9 @@ func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 		}
 		if err != nil {
 			r.failed(o, err)
+			if u := r.giveBack(o); len(u.ops) > 0 {
+				units = append(units, u)
+			}
 			continue
 		}
 		if u := r.unit(o); len(u.ops) > 0 || u.leaves {
@@ -108,6 +113,9 @@ func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 		}
 	}
 	for _, t := range tickets { // of entries that are not ours any more
+		if r.released[t] {
+			continue
+		}
 		units = append(units, unit{ops: []store.Op{store.Delete(t)}, tickets: []string{t}})
 	}
 	if err := r.write(ctx, units); err != nil {
@@ -131,25 +139,25 @@ func (r *reconciler) collect(in *wanted) {
 				r.own[path] = o
 			}
 			o.offer, o.offered, o.ready = offer, true, s.Ready
-			o.bad = refused(offer)
+			o.bad = unreadable(offer)
 			o.check = r.verdict(s)
 			o.exclusive = slices.Contains(s.Exclusive, key)
 		}
 	}
-	for _, path := range r.kept.Entries {
+	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
 		if parts, ok := r.o.Space.Parts(path); r.own[path] == nil && ok && len(parts) == 5 {
 			r.own[path] = &own{path: path, key: parts[1], service: parts[4]}
 		}
 	}
 	for path, o := range r.own {
-		if !o.offered && !contains(r.kept.Entries, path) {
+		if !o.offered && !r.ever(path) {
 			delete(r.own, path)
 		}
 	}
 }
 
-// refused returns why no reader would take the offer.
-func refused(p store.Provider) error {
+// unreadable returns why no reader would take the offer.
+func unreadable(p store.Provider) error {
 	p.State = store.Up
 	if _, err := store.DecodeProvider(p.Encode()); err != nil {
 		return err
@@ -172,7 +180,7 @@ func (r *reconciler) verdict(s *Service) verdict {
 // judge finds out what o shall be by what the store holds, and holds or gives
 // up its claim.
 func (r *reconciler) judge(ctx context.Context, o *own) error {
-	if o.ready || contains(r.kept.Entries, o.path) {
+	if o.ready || r.ever(o.path) {
 		if err := r.read(ctx, o); err != nil {
 			return err
 		}
@@ -180,6 +188,8 @@ func (r *reconciler) judge(ctx context.Context, o *own) error {
 	r.decide(o)
 	switch {
 	case r.superseded(o) && o.offered:
+		o.token = 0
+		r.unclaim(r.ticket(o))
 		return fmt.Errorf("%w: incarnation %d, this is %d", errSuperseded, o.provider.Incarnation, r.kept.Incarnation)
 	case r.superseded(o):
 		o.want = ""
@@ -233,11 +243,8 @@ func (r *reconciler) saw(o *own) {
 
 // unit returns what makes the store hold what o shall be; empty: it does.
 func (r *reconciler) unit(o *own) unit {
-	u := unit{o: o}
-	t := r.ticket(o)
-	if r.claims[t] == nil && contains(r.kept.Tickets, t) {
-		u.ops, u.tickets = append(u.ops, store.Delete(t)), append(u.tickets, t)
-	}
+	u := r.giveBack(o)
+	u.o = o
 	value := r.bytes(o)
 	if value == nil || bytes.Equal(value, o.value) {
 		o.fault = fault{}
@@ -251,8 +258,17 @@ func (r *reconciler) unit(o *own) unit {
 	if u.leaves = o.want == store.Left; !u.leaves {
 		u.ops = append(u.ops, store.PutSession(o.path, value, r.session))
 	}
-	if c := r.claims[t]; c != nil && o.want == store.Up {
-		u.conds = append(u.conds, store.Cond{Key: t, Rev: c.rev})
+	if c := r.claims[r.ticket(o)]; c != nil && o.want == store.Up {
+		u.conds = append(u.conds, store.Cond{Key: c.ticket, Rev: c.rev})
+	}
+	return u
+}
+
+// giveBack returns what removes the ticket of a claim that was let go.
+func (r *reconciler) giveBack(o *own) (u unit) {
+	t := r.ticket(o)
+	if r.claims[t] == nil && contains(r.kept.Tickets, t) && !r.released[t] {
+		u.ops, u.tickets = []store.Op{store.Delete(t)}, []string{t}
 	}
 	return u
 }
@@ -282,17 +298,19 @@ func (r *reconciler) failed(o *own, err error) {
 	r.by(o.fault.until)
 }
 
-// gone forgets an entry that left.
+// gone notes that an entry that is not offered any more left.
 func (r *reconciler) gone(o *own) {
-	r.kept.Entries = without(r.kept.Entries, o.path)
-	if !o.offered {
-		delete(r.own, o.path)
-	}
+	r.kept.Entries, r.kept.Former = without(r.kept.Entries, o.path), with(r.kept.Former, o.path)
+}
+
+// ever reports whether an entry was published in this boot or session.
+func (r *reconciler) ever(path string) bool {
+	return contains(r.kept.Entries, path) || contains(r.kept.Former, path)
 }
 
 // withdrawn reports whether nothing of the node is published.
 func (r *reconciler) withdrawn() bool {
-	for _, path := range r.kept.Entries {
+	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
 		o := r.own[path]
 		switch {
 		case o == nil:

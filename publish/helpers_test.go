@@ -33,16 +33,17 @@ type fleet struct {
 // bubble runs f with a fleet in fake time.
 func bubble(t *testing.T, f func(*fleet)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		m := storetest.NewMemory()
-		fl := &fleet{T: t, m: m}
-		fl.seen = observe(m.Dial())
-		t.Cleanup(func() { // after every process has ended
-			fl.seen.m.Close()
-			m.Close()
-		})
-		f(fl)
+	synctest.Test(t, func(t *testing.T) { f(newFleet(t)) })
+}
+
+func newFleet(t *testing.T) *fleet {
+	m := storetest.NewMemory()
+	fl := &fleet{T: t, m: m, seen: observe(m.Dial())}
+	t.Cleanup(func() { // after every process has ended
+		fl.seen.m.Close()
+		m.Close()
 	})
+	return fl
 }
 
 // observer counts the updates that a second client gets.
@@ -175,6 +176,13 @@ func (n *node) finds(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.health, n.hang = err, false
+}
+
+// told returns the events so far.
+func (n *node) told() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events)
 }
 
 // client is the store as this node reaches it.

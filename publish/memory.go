@@ -18,9 +18,11 @@ type memory struct {
 	Session     string `json:"session"`
 	Incarnation uint64 `json:"incarnation"`
 	// Entries are the keys in the store that were published in this boot and
-	// are not withdrawn; Tickets those of claims, not given back. Sorted, and
-	// never changed in place.
+	// are not withdrawn. Former were withdrawn, and Tickets taken, under this
+	// session: a backup of the store that somebody restores brings them back,
+	// and our session would keep them alive. Sorted, never changed in place.
 	Entries []string `json:"entries,omitempty"`
+	Former  []string `json:"former,omitempty"`
 	Tickets []string `json:"tickets,omitempty"`
 }
 
@@ -45,13 +47,14 @@ func loadMemory(o Options) memory {
 		return memory{owner: own}
 	}
 	slices.Sort(m.Entries)
+	slices.Sort(m.Former)
 	slices.Sort(m.Tickets)
 	return m
 }
 
 func (m memory) equal(n memory) bool {
 	return m.owner == n.owner && m.Session == n.Session && m.Incarnation == n.Incarnation &&
-		slices.Equal(m.Entries, n.Entries) && slices.Equal(m.Tickets, n.Tickets)
+		slices.Equal(m.Entries, n.Entries) && slices.Equal(m.Former, n.Former) && slices.Equal(m.Tickets, n.Tickets)
 }
 
 // save does not wait for the disk: after a power loss the boot is another one,

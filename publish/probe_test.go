@@ -49,6 +49,11 @@ func TestHTTP(t *testing.T) {
 			fmt.Fprint(w, strings.Repeat("x", 1<<16))
 		}
 	})
+	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("/hangs", func(_ http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
@@ -61,7 +66,7 @@ func TestHTTP(t *testing.T) {
 	for path, want := range map[string]string{
 		"/status/200": "", "/status/204": "", "/status/302": "", "/status/399": "",
 		"/status/400": "answer 400 Bad Request", "/status/503": "answer 503 Service Unavailable",
-		"/endless": "",
+		"/endless": "", "/stream": "",
 	} {
 		wants(t, path, within(t, 10*time.Second, Check{HTTP: s.URL + path}), want)
 	}
@@ -132,7 +137,7 @@ func TestExecKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Fields(string(data)) {
+	for line := range strings.FieldsSeq(string(data)) {
 		pid, err := strconv.Atoi(line)
 		if err != nil {
 			t.Fatal(err)

@@ -42,11 +42,11 @@ type Options struct {
 	DrainWait time.Duration
 	Check     CheckSettings
 
-	// Changed is told after Status differs in more than counters and times of
-	// checks. It must not block and not call the Publisher. Default: nobody.
+	// Changed is told, by Run's goroutine, after Status differs in more than
+	// counters and times of checks. It must not block. Default: nobody.
 	Changed func()
-	// Event is told what happened, with pairs of attribute and text; it must
-	// not block. Default: nobody.
+	// Event is told what happened, by Run's goroutine, with pairs of attribute
+	// and text; it must not block. Default: nobody.
 	Event func(name, text string, attrs ...string)
 }
 

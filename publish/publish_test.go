@@ -72,6 +72,9 @@ func TestRestart(t *testing.T) {
 				if s.Session != first.Session || s.Incarnation != first.Incarnation {
 					t.Errorf("session %s, incarnation %d; was %s, %d", s.Session, s.Incarnation, first.Session, first.Incarnation)
 				}
+				if s.Published[0].Since.IsZero() || s.Published[0].State != "up" {
+					t.Errorf("status is %+v", s.Published[0])
+				}
 				if got := fl.seen.count() - before; got != 0 {
 					t.Errorf("%d writes after restarts, want none", got)
 				}
@@ -209,99 +212,6 @@ func TestLoss(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestNameTaken(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(fl *fleet) {
-		first := fl.node("web1")
-		first.start(api())
-		second := fl.node("web1")
-		second.o.MachineID = "another"
-		second.start(Service{ID: "other", Ready: true, Offers: map[string]store.Provider{"OTHER_URL": offer("http://x/")}})
-		before := fl.seen.count()
-		time.Sleep(10 * look)
-		second.condition("node name taken", true)
-		fl.is(second.path("OTHER_URL", "other"), "")
-		if fl.seen.count() != before {
-			t.Error("a node whose name is taken wrote something")
-		}
-		first.end()
-		time.Sleep(2 * ttl)
-		fl.is(second.path("OTHER_URL", "other"), store.Up)
-		second.condition("node name taken", false)
-
-		// It comes back, and is the one that has to wait.
-		first.start(api())
-		first.condition("node name taken", true)
-		time.Sleep(look)
-		fl.is(first.path("API_URL", "api"), "")
-	})
-}
-
-// Another process of the same machine takes over; the first one yields.
-func TestLowerIncarnation(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(fl *fleet) {
-		first := fl.node("web1")
-		first.start(api())
-		second := fl.node("web1") // same machine, another state directory
-		s := api()
-		s.Offers["API_URL"] = offer("http://second/")
-		second.start(s)
-		e := fl.entry(second.path("API_URL", "api"))
-		if e.Value != "http://second/" {
-			t.Fatalf("entry is %+v", e)
-		}
-		changed := api()
-		changed.Offers["API_URL"] = offer("http://changed/")
-		first.p.Set([]Service{changed})
-		time.Sleep(5 * look)
-		if now := fl.entry(second.path("API_URL", "api")); now.Value != "http://second/" || now.Incarnation != e.Incarnation {
-			t.Errorf("entry is %+v", now)
-		}
-		first.condition("superseded", true)
-		first.p.Set(nil)
-		time.Sleep(look)
-		fl.is(second.path("API_URL", "api"), store.Up)
-		first.p.Set([]Service{changed})
-		second.end()
-		time.Sleep(3 * ttl)
-		if now := fl.entry(second.path("API_URL", "api")); now.Value != "http://changed/" {
-			t.Errorf("entry is %+v", now)
-		}
-		first.condition("superseded", false)
-	})
-}
-
-// What publish.json says is older than what the store holds: a process had
-// another session since, and died before it could note it.
-func TestForgottenIncarnation(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(fl *fleet) {
-		n := fl.node("web1")
-		n.start(api())
-		file := filepath.Join(n.o.StateDir, "publish.json")
-		old, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.end()
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
-		n.start(api())
-		n.end()
-		if err := os.WriteFile(file, old, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		n.start(api())
-		time.Sleep(ttl)
-		fl.is(n.path("API_URL", "api"), store.Up)
-		time.Sleep(10 * look)
-		fl.is(n.path("API_URL", "api"), store.Up)
-		n.condition("superseded", false)
-	})
 }
 
 func TestPermission(t *testing.T) {

@@ -38,7 +38,9 @@ type reconciler struct {
 
 	own    map[string]*own   // by key in the store
 	claims map[string]*claim // by ticket
-	since  map[string]time.Time
+	// released are tickets that were given back, and are not known to be there again.
+	released map[string]bool
+	since    map[string]time.Time
 
 	// compareAt is when what we know of the store is read again.
 	compareAt time.Time
@@ -49,7 +51,7 @@ type reconciler struct {
 func newReconciler(p *Publisher) *reconciler {
 	return &reconciler{
 		p: p, o: p.o, store: bounded{p.o.Store}, kept: p.kept, saved: p.kept,
-		own: map[string]*own{}, claims: map[string]*claim{}, since: map[string]time.Time{},
+		own: map[string]*own{}, claims: map[string]*claim{}, released: map[string]bool{}, since: map[string]time.Time{},
 	}
 }
 
@@ -82,6 +84,7 @@ func (r *reconciler) turn(ctx context.Context) time.Time {
 	r.next = now.Add(r.o.AntiEntropy)
 	in := r.p.wanted()
 	r.follow(ctx, in.services)
+	r.tellChecks()
 	r.expect(&in, now)
 	if now.Before(r.fault.until) {
 		r.by(r.fault.until)
@@ -158,6 +161,7 @@ func (r *reconciler) doubt() {
 	for _, c := range r.claims {
 		c.known = false
 	}
+	clear(r.released)
 }
 
 // save keeps what the next process needs. Where it cannot, the node goes on;

@@ -20,6 +20,9 @@ func (r *reconciler) report(in *wanted) {
 	}
 	s.Drain = in.drain.status(r.o.DrainWait, time.Now(), in.servicesSet && r.withdrawn())
 	for _, o := range r.own {
+		if !o.offered && o.known && o.rev == 0 {
+			continue // it left, and is gone
+		}
 		s.Published = append(s.Published, o.status())
 	}
 	slices.SortFunc(s.Published, func(a, b status.Published) int {

@@ -61,7 +61,7 @@ func (r *reconciler) holdSession(ctx context.Context, in *wanted, now time.Time)
 // still ours to publish.
 func (r *reconciler) forgetSession() {
 	r.session, r.resumed = nil, false
-	r.kept.Session, r.kept.Incarnation, r.kept.Tickets = "", 0, nil
+	r.kept.Session, r.kept.Incarnation, r.kept.Former, r.kept.Tickets = "", 0, nil, nil
 	for _, c := range r.claims {
 		c.stop()
 	}

@@ -30,7 +30,7 @@ func (r *reconciler) write(ctx context.Context, units []unit) error {
 			leave = append(leave, u)
 			continue
 		case u.value != nil:
-			r.kept.Entries = with(r.kept.Entries, u.o.path)
+			r.kept.Entries, r.kept.Former = with(r.kept.Entries, u.o.path), without(r.kept.Former, u.o.path)
 		}
 		stay = append(stay, u)
 	}
@@ -110,9 +110,8 @@ func (r *reconciler) commit(ctx context.Context, batch []unit) error {
 			}
 		}
 		return nil
-	case isolated(err) && batch[0].o != nil:
-		r.failed(batch[0].o, err)
-		return nil
+	case isolated(err):
+		return r.refused(ctx, batch[0], err)
 	}
 	for _, u := range batch { // it may have been applied
 		if u.o != nil {
@@ -125,10 +124,32 @@ func (r *reconciler) commit(ctx context.Context, batch []unit) error {
 	return err
 }
 
+// refused keeps the error with the entry that it is about. Who may not publish
+// does not sit on a claim either. A ticket that cannot be removed dies with the
+// session; it is tried again with the next comparison.
+func (r *reconciler) refused(ctx context.Context, u unit, err error) error {
+	if u.o == nil {
+		for _, t := range u.tickets {
+			r.released[t] = true
+		}
+		return nil
+	}
+	r.failed(u.o, err)
+	if errors.Is(err, store.ErrConflict) || u.o.provider.State == store.Up {
+		return nil
+	}
+	u.o.token = 0
+	r.unclaim(r.ticket(u.o))
+	if back := r.giveBack(u.o); len(back.ops) > 0 {
+		return r.commit(ctx, []unit{back})
+	}
+	return nil
+}
+
 // wrote notes what the store holds now.
 func (r *reconciler) wrote(u unit, rev uint64) {
 	for _, t := range u.tickets {
-		r.kept.Tickets = without(r.kept.Tickets, t)
+		r.released[t] = true
 	}
 	if u.value == nil {
 		return

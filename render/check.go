@@ -37,6 +37,15 @@ func (e *CheckError) Error() string {
 
 func (e *CheckError) Unwrap() error { return e.Err }
 
+// CheckNow runs f.Check on the file as it is in place, for at most
+// CheckTimeout. The error is a *CheckError, or nil also when there is no check.
+func CheckNow(ctx context.Context, f File) error {
+	if len(f.Check) == 0 {
+		return nil
+	}
+	return check(ctx, CheckTimeout, f, f.Path)
+}
+
 // check runs f.Check on the candidate, with the agent's environment, and kills
 // all of it after limit.
 func check(ctx context.Context, limit time.Duration, f File, candidate string) error {

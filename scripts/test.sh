@@ -13,12 +13,23 @@ has_cc() {
 int main(void) { return 0; }' | ${CC:-gcc} -x c -o /dev/null - >/dev/null 2>&1
 }
 
+# A daemon, which may not be on the PATH of who is not root.
+has_daemon() {
+  command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]
+}
+
+has_nginx() {
+  has_daemon nginx && compgen -G '/etc/nginx/modules-enabled/*stream.conf'
+}
+
 # Debian packages | a command that succeeds if they are there | what is left out
 # without them. For a program: command -v NAME.
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
   "strace|command -v strace|servers whose disk is slow"
+  "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
+  "nginx-light libnginx-mod-stream|has_nginx|the template for nginx"
 )
 
 # missing prints the lines of needs that are not met.

@@ -33,6 +33,7 @@ func TestDocs(t *testing.T) {
 		status.Failure{},
 		status.Condition{},
 		status.Service{},
+		status.Balancer{},
 		status.Publishing{},
 		status.Published{},
 		status.CheckResult{},

@@ -26,6 +26,7 @@ type Status struct {
 	Failures   []Failure   `json:"failures"`
 	Conditions []Condition `json:"conditions"`
 	Services   []Service   `json:"services"`
+	Balancers  []Balancer  `json:"balancers"`
 	// Publishing is what this node tells the fleet; null in one pass.
 	Publishing *Publishing `json:"publishing,omitempty"`
 	// Synced: the link to the store holds, nothing runs, nothing is pending:
