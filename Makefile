@@ -59,7 +59,7 @@ soak: ## the long tests, for SOAK=10m each, then 10,000 bursts of writes to each
 	@export STORETEST_BURSTS=$(or $(STORETEST_BURSTS),10000) STORETEST_FAULTS=$(or $(STORETEST_FAULTS),1000); \
 	for m in . test/*/; do \
 		p=./...; [[ $$m != . ]] || p='./store/local ./store/storetest'; \
-		go -C $$m test -run '^Test(Contract|Memory).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
+		go -C $$m test -run '^Test(Contract|Memory|Soak).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
 	done
 
 .PHONY: fuzz
