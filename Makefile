@@ -13,11 +13,15 @@ GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## build, then play a tour of the main job (needs no root, ends by itself)
 	@scripts/demo.sh
+
+.PHONY: deploy-cycle
+deploy-cycle: build ## play the story of a fleet on this machine (needs haproxy, no root, ends by itself)
+	@cd test/etcd && go run ./deploycycle -listener $(abspath $(BIN))/listener -example $(CURDIR)/examples/deploy-cycle
 
 .PHONY: test
 test: ## all tests with the race detector; as root or in CI installs what they need
@@ -55,7 +59,7 @@ soak: ## the long tests, for SOAK=10m each, then 10,000 bursts of writes to each
 	@export STORETEST_BURSTS=$(or $(STORETEST_BURSTS),10000) STORETEST_FAULTS=$(or $(STORETEST_FAULTS),1000); \
 	for m in . test/*/; do \
 		p=./...; [[ $$m != . ]] || p='./store/local ./store/storetest'; \
-		go -C $$m test -run '^Test(Contract|Memory).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
+		go -C $$m test -run '^Test(Contract|Memory|Soak).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
 	done
 
 .PHONY: fuzz

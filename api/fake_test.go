@@ -84,6 +84,21 @@ func (f *fakeAgent) Provision(_ context.Context, r api.ProvisionRequest) (status
 	return status.Queued{Ticket: 7}, nil
 }
 
+func (f *fakeAgent) Drain(_ context.Context, who, reason string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Publishing = &status.Publishing{Drain: &status.Drain{Who: who, Reason: reason, State: "draining"}}
+	return nil
+}
+
+func (f *fakeAgent) Undrain(context.Context) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.status.Publishing != nil
+	f.status.Publishing = nil
+	return was, nil
+}
+
 func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error) {
 	if ticket != 7 {
 		return status.Run{}, errors.New("unknown ticket")

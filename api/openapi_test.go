@@ -63,6 +63,7 @@ func TestOpenAPISchemas(t *testing.T) {
 		Switched{},
 		OnRequest{},
 		OffRequest{},
+		DrainRequest{},
 		ProvisionRequest{},
 		AcceptRequest{},
 		Done{},

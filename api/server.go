@@ -82,6 +82,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/v1/explain", handle: s.explain},
 		{method: "POST", path: "/v1/on", handle: s.on},
 		{method: "POST", path: "/v1/off", handle: s.off},
+		{method: "POST", path: "/v1/drain", handle: s.drain},
+		{method: "POST", path: "/v1/undrain", handle: s.undrain},
 		{method: "POST", path: "/v1/provision", handle: s.provision, long: true},
 		{method: "POST", path: "/v1/once", handle: s.once, long: true},
 		{method: "POST", path: "/v1/accept", handle: s.accept},

@@ -27,7 +27,7 @@ has_nginx() {
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
-  "strace|command -v strace|an etcd whose disk is slow"
+  "strace|command -v strace|servers whose disk is slow"
   "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
   "nginx-light libnginx-mod-stream|has_nginx|the template for nginx"
 )

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 			"rc":      rc,
 			"answers": answers,
 			"until":   until,
+			"shows":   shows,
 		},
 	})
 }
@@ -85,6 +87,17 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// shows REGEXP COMMAND…: the command prints a line like that, sooner or later;
+// ! shows: it does not any more.
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	eventually(ts, strings.Join(args[1:], " ")+" does not come to "+args[0], func() bool {
+		err := ts.Exec(args[1], args[2:]...)
+		return err == nil && re.MatchString(ts.ReadFile("stdout")) != neg
+	})
+}
+
 func eventually(ts *testscript.TestScript, what string, done func() bool) {
 	for end := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -122,7 +135,7 @@ func TestHelp(t *testing.T) {
 // The commands of the documentation that exist now.
 func TestCommands(t *testing.T) {
 	root := (&app{}).root()
-	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
+	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload drain undrain accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
 		if c, _, err := root.Find([]string{name}); err != nil || c == root {
 			t.Errorf("there is no %s: %v", name, err)
 		}
