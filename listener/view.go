@@ -157,13 +157,14 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	return touched, false
 }
 
-// applyReset replaces the picture. When the store went backwards, what
-// differs is held: an outage or a restored backup changes no file.
+// applyReset replaces the picture. When the store went backwards, or is not
+// the one that it was, what differs is held: an outage or a restored backup
+// changes no file.
 func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 	v.add(v.used)
 	v.used = nil
 	next := make(map[valueKey]store.KV, len(u.KVs))
-	regressed := v.known && u.Rev < v.rev
+	regressed := v.known && (u.Rev < v.rev || u.OtherHistory)
 	for _, kv := range u.KVs {
 		if k, ok := v.place(kv.Key); ok {
 			next[k] = kv

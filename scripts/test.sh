@@ -27,6 +27,7 @@ has_nginx() {
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
+  "strace|command -v strace|servers whose disk is slow"
   "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
   "nginx-light libnginx-mod-stream|has_nginx|the template for nginx"
 )
@@ -69,6 +70,11 @@ if [[ -n $lines ]]; then
 fi
 
 flags=(-shuffle=on)
+# How many random bursts of writes each store gets, and faults in them. (Locally
+# a few, `make soak` does 10,000.)
+if [[ ${CI:-} == true ]]; then
+  export STORETEST_BURSTS=300 STORETEST_FAULTS=10
+fi
 # The module itself is built without cgo; the race detector is cgo's.
 if has_cc; then
   export CGO_ENABLED=1

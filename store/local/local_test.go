@@ -46,7 +46,7 @@ func must(t testing.TB, err error) {
 
 func harness(t *testing.T) *storetest.Harness {
 	o := options(t)
-	h := &storetest.Harness{Store: open(t, o)}
+	h := &storetest.Harness{Store: open(t, o), Histories: true}
 	h.Reopen = func(t *testing.T) store.Store {
 		must(t, h.Store.Close())
 		return open(t, o)
