@@ -45,6 +45,7 @@ var imports = map[string][]string{
 	"api":                  shared,
 	"balancer":             shared,
 	"config":               shared,
+	"graph":                shared,
 	"provision":            append([]string{"provision/supervisor"}, shared...),
 	"provision/supervisor": {},
 	"publish":              shared,

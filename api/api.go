@@ -43,6 +43,9 @@ type Agent interface {
 
 	// Resolve answers for one service, or store.ErrNotFound.
 	Resolve(ctx context.Context, service string, reveal bool) ([]status.Resolved, error)
+	// SeenProviders is when the agent first saw the present entries of key, by
+	// revision; empty when it does not follow the key.
+	SeenProviders(ctx context.Context, key string) (map[uint64]time.Time, error)
 	// Accept takes what is held: one key, or "" for everything.
 	Accept(ctx context.Context, key string) (status.Accepted, error)
 	// Reload reads settings, manifests and attributes again; on error nothing changed.

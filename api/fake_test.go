@@ -26,6 +26,7 @@ type fakeAgent struct {
 	replica map[string]store.KV // by full key; a zero KV: followed, not there
 	age     time.Duration
 	log     io.Reader
+	seen    map[uint64]time.Time
 
 	mu       sync.Mutex // guards what follows
 	isOff    bool
@@ -97,6 +98,10 @@ func (f *fakeAgent) Undrain(context.Context) (bool, error) {
 	was := f.status.Publishing != nil
 	f.status.Publishing = nil
 	return was, nil
+}
+
+func (f *fakeAgent) SeenProviders(context.Context, string) (map[uint64]time.Time, error) {
+	return f.seen, nil
 }
 
 func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error) {

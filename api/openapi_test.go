@@ -59,6 +59,8 @@ func TestOpenAPISchemas(t *testing.T) {
 		status.Event{},
 		status.Accepted{},
 		status.Queued{},
+		status.KeyProviders{},
+		status.Fleet{},
 		status.Run{},
 		Switched{},
 		OnRequest{},
