@@ -13,11 +13,15 @@ GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: build ## build, then play a tour of the main job (needs no root, ends by itself)
 	@scripts/demo.sh
+
+.PHONY: deploy-cycle
+deploy-cycle: build ## play the story of a fleet on this machine (needs haproxy, no root, ends by itself)
+	@cd test/etcd && go run ./deploycycle -listener $(abspath $(BIN))/listener -example $(CURDIR)/examples/deploy-cycle
 
 .PHONY: test
 test: ## all tests with the race detector; as root or in CI installs what they need
@@ -49,12 +53,18 @@ fmt: ## format with gofumpt
 	$(GOLANGCI) fmt
 
 .PHONY: bench
-bench: ## measure the agent beside a floor (3 minutes); BENCHFLAGS=./PACKAGE runs a package's own
+bench: ## measure the agent beside a floor (15 minutes); BENCHFLAGS=./PACKAGE runs a package's own
 	go test -run '^$$' -bench . -timeout 0 $(or $(BENCHFLAGS),-benchtime 1x ./cmd/listener)
+	@[[ -n "$(BENCHFLAGS)" ]] || for m in test/*/; do go -C $$m test -run '^$$' -bench . -benchtime 1x -timeout 0 . || exit 1; done
 
 .PHONY: soak
-soak: ## the long tests, for SOAK=10m each
+soak: ## the long tests, for SOAK=10m each, then 10,000 bursts of writes to each store, with faults
 	SOAK=$(or $(SOAK),10m) go test -run '^TestSoak' -count=1 -timeout 0 -v ./...
+	@export STORETEST_BURSTS=$(or $(STORETEST_BURSTS),10000) STORETEST_FAULTS=$(or $(STORETEST_FAULTS),1000); \
+	for m in . test/*/; do \
+		p=./...; [[ $$m != . ]] || p='./store/local ./store/storetest'; \
+		go -C $$m test -run '^Test(Contract|Memory|Soak).*/bursts_with_faults$$' -count=1 -timeout 0 -v $$p || exit 1; \
+	done
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, for FUZZTIME=10s each

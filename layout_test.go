@@ -32,6 +32,7 @@ var shared = []string{"store", "manifest", "status", "internal/atomicfile"}
 // It is the table of ARCHITECTURE.md; imports go down only.
 var imports = map[string][]string{
 	"internal/atomicfile": {},
+	"internal/benchenv":   {},
 	"internal/systemd":    {},
 	"manifest":            {},
 	"status":              {},
@@ -45,6 +46,7 @@ var imports = map[string][]string{
 	"api":                  shared,
 	"balancer":             shared,
 	"config":               shared,
+	"graph":                shared,
 	"provision":            append([]string{"provision/supervisor"}, shared...),
 	"provision/supervisor": {},
 	"publish":              shared,
@@ -62,7 +64,7 @@ const anything = "..."
 
 // testImports may be imported by every test beside what its package may: the
 // store that needs no server.
-var testImports = []string{"store", "store/local", "store/storetest"}
+var testImports = []string{"internal/benchenv", "store", "store/local", "store/storetest"}
 
 // onlyStandard may not import other modules either: the supervisor starts anew
 // for each step, and what it links delays the command.
@@ -74,7 +76,7 @@ var mayLog = []string{"cmd/listener", "internal/systemd", "listener"}
 
 // mayPrint are the packages that may use standard output; the supervisor
 // copies a step's output to it.
-var mayPrint = []string{"cmd/listener", "provision/supervisor"}
+var mayPrint = []string{"cmd/listener", "internal/benchenv", "provision/supervisor"}
 
 // maxLines is how long a file may be, tests aside. longFiles are the
 // exceptions, each with its reason.

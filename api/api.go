@@ -20,6 +20,11 @@ type Agent interface {
 	// On switches a lane ("" both) on; changed is false if it was on already.
 	On(ctx context.Context, lane string) (changed bool, err error)
 	Off(ctx context.Context, r OffRequest) error
+	// Drain takes what this node provides out of service until Undrain; it
+	// returns when the disk has it. A node that is drained stays as it is.
+	Drain(ctx context.Context, who, reason string) error
+	// Undrain ends a drain; changed is false when there was none.
+	Undrain(ctx context.Context) (changed bool, err error)
 	// Provision forces a run; it returns when queued. ErrOff when off.
 	Provision(ctx context.Context, r ProvisionRequest) (status.Queued, error)
 	// WaitRun blocks until a run that covers ticket has ended.
@@ -38,6 +43,9 @@ type Agent interface {
 
 	// Resolve answers for one service, or store.ErrNotFound.
 	Resolve(ctx context.Context, service string, reveal bool) ([]status.Resolved, error)
+	// SeenProviders is when the agent first saw the present entries of key, by
+	// revision; empty when it does not follow the key.
+	SeenProviders(ctx context.Context, key string) (map[uint64]time.Time, error)
 	// Accept takes what is held: one key, or "" for everything.
 	Accept(ctx context.Context, key string) (status.Accepted, error)
 	// Reload reads settings, manifests and attributes again; on error nothing changed.

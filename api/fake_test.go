@@ -26,6 +26,7 @@ type fakeAgent struct {
 	replica map[string]store.KV // by full key; a zero KV: followed, not there
 	age     time.Duration
 	log     io.Reader
+	seen    map[uint64]time.Time
 
 	mu       sync.Mutex // guards what follows
 	isOff    bool
@@ -82,6 +83,25 @@ func (f *fakeAgent) Provision(_ context.Context, r api.ProvisionRequest) (status
 		return status.Queued{}, api.ErrOff
 	}
 	return status.Queued{Ticket: 7}, nil
+}
+
+func (f *fakeAgent) Drain(_ context.Context, who, reason string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status.Publishing = &status.Publishing{Drain: &status.Drain{Who: who, Reason: reason, State: "draining"}}
+	return nil
+}
+
+func (f *fakeAgent) Undrain(context.Context) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.status.Publishing != nil
+	f.status.Publishing = nil
+	return was, nil
+}
+
+func (f *fakeAgent) SeenProviders(context.Context, string) (map[uint64]time.Time, error) {
+	return f.seen, nil
 }
 
 func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error) {

@@ -27,6 +27,7 @@ has_nginx() {
 needs=(
   "gcc libc6-dev|has_cc|the race detector"
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
+  "strace|command -v strace|servers whose disk is slow"
   "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
   "etcd-client|command -v etcdctl|what the agent withdraws from etcd when its machine goes down"
   "systemd systemd-container dbus|command -v systemd-nspawn|the agent as a service of a booted systemd"
@@ -71,6 +72,11 @@ if [[ -n $lines ]]; then
 fi
 
 flags=(-shuffle=on)
+# How many random bursts of writes each store gets, and faults in them. (Locally
+# a few, `make soak` does 10,000.)
+if [[ ${CI:-} == true ]]; then
+  export STORETEST_BURSTS=300 STORETEST_FAULTS=10
+fi
 # The module itself is built without cgo; the race detector is cgo's.
 if has_cc; then
   export CGO_ENABLED=1

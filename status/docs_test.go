@@ -46,6 +46,11 @@ func TestDocs(t *testing.T) {
 		status.Resolved{},
 		status.ResolvedKey{},
 		status.Event{},
+		status.Provider{},
+		status.KeyProviders{},
+		status.Node{},
+		status.Fleet{},
+		status.FleetValue{},
 	} {
 		typ := reflect.TypeOf(v)
 		var want, got []string

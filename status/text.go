@@ -26,7 +26,8 @@ func (s Status) Text(w io.Writer, now time.Time, width int) error {
 	p.pending(s)
 	p.last(s)
 	p.failures(s.Failures)
-	p.conditions(s.Conditions)
+	p.publishing(s.Publishing)
+	p.conditions(shown(s))
 	p.services(s.Services)
 	_, err := w.Write(p.out.Bytes())
 	return err
@@ -159,6 +160,16 @@ func (p *page) failures(fs []Failure) {
 			p.line("            | " + line)
 		}
 	}
+}
+
+// shown are the conditions, but those that a row of its own tells.
+func shown(s Status) []Condition {
+	if s.Publishing == nil {
+		return s.Conditions
+	}
+	return slices.DeleteFunc(slices.Clone(s.Conditions), func(c Condition) bool {
+		return c.Name == "drained" || c.Name == "check down"
+	})
 }
 
 func (p *page) conditions(cs []Condition) {

@@ -72,14 +72,57 @@ func TestOffText(t *testing.T) {
 	}
 }
 
+// What is not in service is said once, not as a condition as well.
+func TestPublishingText(t *testing.T) {
+	s := Status{
+		Store: Store{Kind: "local", State: "ok"},
+		Publishing: &Publishing{
+			Published: []Published{
+				{Key: "A_URL", Service: "a", State: "up"},
+				{Key: "B_URL", Service: "b", State: "down", Why: "its check fell"},
+				{Key: "C_URL", Service: "c", Want: "up", Error: "no permission"},
+			},
+			Checks: []CheckResult{
+				{Service: "a", Kind: "tcp", Target: "127.0.0.1:1", State: "up"},
+				{Service: "b", Kind: "http", Target: "http://127.0.0.1:2/", State: "down", Since: at(11, 59, 0), Error: "status 500", Failed: 3},
+			},
+		},
+		Conditions: []Condition{{Name: "check down", Severity: "warning", Service: "b", Text: "status 500"}},
+	}
+	want := `CHECK     b is down since 11:59:00 (1m00s), http http://127.0.0.1:2/: status 500
+            (3 times in a row)
+provides  3 entries, 1 up
+            B_URL of b: down: its check fell
+            C_URL of c: not published, to be up: no permission
+services  none
+`
+	if got := text(t, s); !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.Publishing = &Publishing{
+		Published: []Published{{Key: "A_URL", Service: "a", State: "left"}},
+		Drain:     &Drain{Who: "ann", Reason: "reboot", Since: at(11, 59, 50), State: "draining", Until: at(12, 0, 0)},
+	}
+	want = `drained   by ann 10s ago (11:59:50): reboot; takes nobody new, withdrawn at
+            12:00:00 (now)
+services  none
+`
+	if got := text(t, s); !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // However much there is to say, it is one screen.
 func TestStatusFits(t *testing.T) {
 	for n := range 60 {
 		s := busy()
+		s.Publishing = &Publishing{Drain: &Drain{Reason: strings.Repeat("long ", 30), State: "draining", Until: at(12, 0, 9)}}
 		for i := range n {
 			s.Services = append(s.Services, Service{ID: fmt.Sprintf("service-%d", i), State: "ready"})
 			s.Conditions = append(s.Conditions, Condition{Name: "missing", Severity: "error", Text: strings.Repeat("long ", 50)})
 			s.Failures = append(s.Failures, s.Failures[0])
+			s.Publishing.Checks = append(s.Publishing.Checks, CheckResult{State: "down", Error: strings.Repeat("no ", 40)})
+			s.Publishing.Published = append(s.Publishing.Published, Published{Key: "K", State: "down", Error: strings.Repeat("no ", 40)})
 		}
 		got := text(t, s)
 		if lines := strings.Count(got, "\n"); lines > 24 {

@@ -52,7 +52,8 @@ const (
 	// Change: KVs were written and Gone were removed, up to Rev.
 	Change
 	// Lost: the watch can no longer prove that it is current. The state seen
-	// so far is what it was; the next Update is a Reset.
+	// so far is what it was; the next Update is a Reset, or a Lost for a reason
+	// of another kind.
 	Lost
 )
 
@@ -62,6 +63,11 @@ type Update struct {
 	// Rev is the store's revision after this update; 0 for Lost. It can be
 	// lower than before only in a Reset: then the store is not what it was.
 	Rev uint64
+	// OtherHistory, only in a Reset: the store can prove that what this client
+	// saw before is not in its past, at this revision or a higher one. It was
+	// wiped, set back, or another one took its place, so what is missing was
+	// not deleted by anybody. False proves nothing.
+	OtherHistory bool
 	// KVs and Gone are sorted by key; no key is in both, or twice.
 	KVs  []KV
 	Gone []Gone
@@ -129,8 +135,10 @@ type Store interface {
 	// one prefix arrive in one Update. When continuity cannot be proven
 	// (compaction, reconnect, a store wiped or set back to an older revision)
 	// the next Update is a Reset; while the store is away there is one Lost,
-	// also before the first Reset. A slow receiver makes updates merge, it
-	// never blocks the store; a Lost may merge into the Reset that ended it.
+	// also before the first Reset, and another one when the reason becomes one
+	// of another kind (ErrPermission, not ErrUnavailable any more) and stays
+	// so. A slow receiver makes updates merge, it never blocks the store; a
+	// Lost may merge into the next one, or into the Reset that ended it.
 	// Prefixes may overlap. A malformed one makes the watch send one Lost with
 	// ErrInvalid, and nothing else. Watch does not block. The channel is
 	// closed after ctx ends or the store is closed, and only then.

@@ -56,7 +56,7 @@ func (a *app) aclEtcdCmd() *cobra.Command {
 }
 
 func (a *app) aclNATSCmd() *cobra.Command {
-	var node string
+	var node, domain string
 	c := &cobra.Command{
 		Use:   "nats",
 		Short: "print the permissions of a user for the server's configuration",
@@ -66,6 +66,9 @@ who may read the bucket reads all of it, so give each federation an account, or 
 least a bucket, of its own. The bucket has to be there: a user who may make it runs
 "listener list" once.
 
+With --domain, those of a user of a leaf node whose account maps JetStream to that
+domain, the hub's.
+
 ` + perNodeHelp,
 		Example: "  listener acl nats\n  listener acl nats --per-node web1 --config web1/listener.toml\n  listener acl nats --set federation=shop -o json",
 		Args:    cobra.NoArgs,
@@ -74,9 +77,12 @@ least a bucket, of its own. The bucket has to be there: a user who may make it r
 			if err != nil {
 				return err
 			}
-			grants, err := nats.GrantsFor(bucket, acc.write...)
+			grants, err := nats.GrantsFor(bucket, acc.Node, acc.write...)
 			if err != nil {
 				return err
+			}
+			if domain != "" {
+				grants = grants.Through(domain)
 			}
 			return a.print(struct {
 				access
@@ -86,6 +92,7 @@ least a bucket, of its own. The bucket has to be there: a user who may make it r
 		},
 	}
 	perNode(c, &node)
+	c.Flags().StringVar(&domain, "domain", "", "JetStream is behind the domain `NAME`")
 	return c
 }
 

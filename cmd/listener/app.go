@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,12 +41,16 @@ func (a *app) flags(root *cobra.Command) {
 	f.StringVar(&a.storeFlag, "store", "", "store `URL`, such as local:DIR (LISTENER_STORE; the agent, then [store])")
 	f.StringArrayVar(&a.settings, "set", nil, "one setting as `NAME=VALUE`, such as throttle.settle=0s")
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of the output: text or json")
+	// The flag is there, so this cannot fail.
+	_ = root.RegisterFlagCompletionFunc("output", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return formatsOf(c), cobra.ShellCompDirectiveNoFileComp
+	})
 }
 
 // before runs when the command line was parsed.
-func (a *app) before(_ *cobra.Command, _ []string) error {
-	if a.output != "text" && a.output != "json" {
-		return hinted(fmt.Errorf("there is no output format %q", a.output), "write -o text or -o json")
+func (a *app) before(c *cobra.Command, _ []string) error {
+	if have := formatsOf(c); !slices.Contains(have, a.output) {
+		return hinted(fmt.Errorf("there is no output format %q", a.output), "write -o "+strings.Join(have, " or -o "))
 	}
 	for _, s := range a.settings {
 		if name, _, ok := strings.Cut(s, "="); !ok || name == "" {
@@ -54,6 +59,16 @@ func (a *app) before(_ *cobra.Command, _ []string) error {
 	}
 	a.started = true
 	return nil
+}
+
+// formats is the annotation of a command that has more than text and JSON.
+const formats = "formats"
+
+func formatsOf(c *cobra.Command) []string {
+	if list := c.Annotations[formats]; list != "" {
+		return strings.Fields(list)
+	}
+	return []string{"text", "json"}
 }
 
 func (a *app) json() bool { return a.output == "json" }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/internal/benchenv"
 	"github.com/listener-agent/listener/store"
 	"golang.org/x/sys/unix"
 )
@@ -80,7 +81,7 @@ func newNode(b *testing.B, services int, holds bool) (dir string) {
 // writeSettings: nothing delays a run. With holds the command, once it has
 // reported, runs on for as long as there is a file DIR/hold.
 func writeSettings(b *testing.B, dir string, holds bool) {
-	stamp, pipe := stampCommand(b, dir), filepath.Join(dir, "stamps")
+	stamp, pipe := benchenv.StampCommand(b, dir), filepath.Join(dir, "stamps")
 	command := fmt.Sprintf("[%q, %q]", stamp, pipe)
 	if holds {
 		command = fmt.Sprintf("[\"/bin/sh\", \"-c\", %q]",

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/internal/benchenv"
 	"github.com/listener-agent/listener/listener"
 	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/status"
@@ -71,7 +72,7 @@ type actor struct {
 	dir    string
 	cfg    *config.Config
 	store  store.Store
-	stamps stamps
+	stamps benchenv.Stamps
 	begun  chan time.Duration // for each run, the CPU used when it was started
 	gates  atomic.Int64       // the CPU used when the last gate was looked at last
 	ended  chan struct{}      // for each run, after all of it
@@ -89,7 +90,7 @@ func playRole(role, dir string) error {
 	}
 	defer s.Close()
 	a := &actor{dir: dir, cfg: cfg, store: s, begun: make(chan time.Duration, 4), ended: make(chan struct{}, 4)}
-	if a.stamps, err = openStamps(filepath.Join(dir, "stamps")); err != nil {
+	if a.stamps, err = benchenv.OpenStamps(filepath.Join(dir, "stamps")); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -140,7 +141,7 @@ func (a *actor) agent(ctx context.Context) error {
 		OnEvent: func(ev status.Event) {
 			switch ev.Name {
 			case "run started":
-				a.begun <- processCPU(os.Getpid())
+				a.begun <- benchenv.ProcessCPU(os.Getpid())
 			case "run ended":
 				a.ended <- struct{}{}
 			}
@@ -161,7 +162,7 @@ type gatekeeper struct {
 
 func (g gatekeeper) Busy() (bool, error) {
 	busy, err := g.Provisioner.Busy()
-	g.a.gates.Store(int64(processCPU(os.Getpid())))
+	g.a.gates.Store(int64(benchenv.ProcessCPU(os.Getpid())))
 	return busy, err
 }
 
@@ -202,13 +203,13 @@ func (a *actor) changes(n int, m *measured) error {
 	pid := os.Getpid()
 	for range n {
 		time.Sleep(breath)
-		cpu := processCPU(pid)
+		cpu := benchenv.ProcessCPU(pid)
 		at, err := a.put()
 		if err != nil {
 			return err
 		}
 		begun := <-a.begun
-		first, err := a.stamps.next()
+		first, err := a.stamps.Next()
 		if err != nil {
 			return err
 		}
@@ -216,7 +217,7 @@ func (a *actor) changes(n int, m *measured) error {
 		m.Latency = append(m.Latency, first-at)
 		m.Decision = append(m.Decision, time.Duration(a.gates.Load())-cpu)
 		m.Begun = append(m.Begun, begun-cpu)
-		m.Whole = append(m.Whole, processCPU(pid)-cpu)
+		m.Whole = append(m.Whole, benchenv.ProcessCPU(pid)-cpu)
 		m.Runs++
 	}
 	return nil
@@ -226,7 +227,7 @@ func (a *actor) changes(n int, m *measured) error {
 func (a *actor) put() (time.Duration, error) {
 	a.values++
 	_, err := a.store.Commit(context.Background(), nil, store.Op{Key: a.key(), Value: a.value()})
-	return monotonic(), err
+	return benchenv.Monotonic(), err
 }
 
 func (a *actor) value() []byte { return fmt.Appendf(nil, "value-%d", a.values) }
@@ -240,10 +241,10 @@ func (a *actor) key() string {
 func (a *actor) oneRun() (first time.Duration, err error) {
 	select {
 	case <-a.begun:
-	case <-time.After(patience):
+	case <-time.After(benchenv.Patience):
 		return 0, errors.New("no run began")
 	}
-	if first, err = a.stamps.next(); err == nil {
+	if first, err = a.stamps.Next(); err == nil {
 		<-a.ended
 	}
 	return first, err
@@ -259,7 +260,7 @@ func (a *actor) burst(n int, m *measured) error {
 		return err
 	}
 	<-a.begun
-	if _, err := a.stamps.next(); err != nil { // it runs, and waits until hold is gone
+	if _, err := a.stamps.Next(); err != nil { // it runs, and waits until hold is gone
 		return err
 	}
 	for range n {
@@ -271,11 +272,11 @@ func (a *actor) burst(n int, m *measured) error {
 		return err
 	}
 	<-a.ended
-	for quiet := time.After(patience); ; quiet = time.After(time.Second) {
+	for quiet := time.After(benchenv.Patience); ; quiet = time.After(time.Second) {
 		select {
 		case <-a.begun:
 			m.Runs++
-			if _, err := a.stamps.next(); err != nil {
+			if _, err := a.stamps.Next(); err != nil {
 				return err
 			}
 			<-a.ended

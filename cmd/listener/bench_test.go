@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/listener-agent/listener/internal/benchenv"
 )
 
 // `make bench` runs these. They print what they measured beside what it should
@@ -28,26 +29,26 @@ const (
 func BenchmarkChange(b *testing.B) {
 	floor := startRole(b, "floor", newNode(b, 1, false))
 	agent := startRole(b, "agent", newNode(b, 1, false))
-	var f, a series
+	var f, a benchenv.Series
 	warm := order{Changes: perRound / 4}
 	floor.do(b, warm)
 	agent.do(b, warm)
 	for range rounds {
-		f.add(floor.do(b, order{Changes: perRound}).Latency)
-		a.add(agent.do(b, order{Changes: perRound}).Latency)
+		f.Add(floor.do(b, order{Changes: perRound}).Latency)
+		a.Add(agent.do(b, order{Changes: perRound}).Latency)
 	}
-	title("commit of a value → first instruction of the command, %d rounds of %d", rounds, perRound)
-	spread := 100 * float64(slices.Max(f.medians)-slices.Min(f.medians)) / float64(median(f.medians))
-	line("floor", "median %s  p95 %s  (round medians spread %.0f %%)", ms(f.median()), ms(f.p95()), spread)
-	line("agent", "median %s  p95 %s", ms(a.median()), ms(a.p95()))
+	benchenv.Title("commit of a value → first instruction of the command, %d rounds of %d", rounds, perRound)
+	spread := 100 * float64(slices.Max(f.Medians)-slices.Min(f.Medians)) / float64(benchenv.Median(f.Medians))
+	benchenv.Line("floor", "median %s  p95 %s  (round medians spread %.0f %%)", benchenv.Millis(f.Median()), benchenv.Millis(f.P95()), spread)
+	benchenv.Line("agent", "median %s  p95 %s", benchenv.Millis(a.Median()), benchenv.Millis(a.P95()))
 	if spread > 30 {
-		line("", "TOO NOISY: these figures tell nothing, run it on a quiet machine")
+		benchenv.Line("", "TOO NOISY: these figures tell nothing, run it on a quiet machine")
 	}
-	target("median above the floor", ms(a.median()-f.median()), "3 ms, aim 1 ms", a.median() <= f.median()+3*time.Millisecond)
-	most := f.p95()*3/2 + 10*time.Millisecond
-	target("p95", ms(a.p95()), ms(most)+" (1.5 × floor + 10 ms)", a.p95() <= most)
-	b.ReportMetric(float64(f.median().Microseconds()), "floor-µs")
-	b.ReportMetric(float64(a.median().Microseconds()), "agent-µs")
+	benchenv.Target("median above the floor", benchenv.Millis(a.Median()-f.Median()), "3 ms, aim 1 ms", a.Median() <= f.Median()+3*time.Millisecond)
+	most := f.P95()*3/2 + 10*time.Millisecond
+	benchenv.Target("p95", benchenv.Millis(a.P95()), benchenv.Millis(most)+" (1.5 × floor + 10 ms)", a.P95() <= most)
+	b.ReportMetric(float64(f.Median().Microseconds()), "floor-µs")
+	b.ReportMetric(float64(a.Median().Microseconds()), "agent-µs")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -55,8 +56,8 @@ func BenchmarkChange(b *testing.B) {
 // That is no matter of speed, so it does fail.
 func BenchmarkBurst(b *testing.B) {
 	m := startRole(b, "agent", newNode(b, 1, true)).do(b, order{Changes: 1000, Burst: true})
-	title("1,000 changes during one run")
-	target("runs after it", strconv.Itoa(m.Runs), "1", m.Runs == 1)
+	benchenv.Title("1,000 changes during one run")
+	benchenv.Target("runs after it", strconv.Itoa(m.Runs), "1", m.Runs == 1)
 	if m.Runs != 1 {
 		b.Fail()
 	}
@@ -68,25 +69,25 @@ func BenchmarkBurst(b *testing.B) {
 // holds in memory then.
 func BenchmarkManyStart(b *testing.B) {
 	const services, starts = 1000, 5
-	var bare, took, memory, later series
+	var bare, took, memory, later benchenv.Series
 	for range starts {
-		bare.add([]time.Duration{bareFiles(b, 2*services)})
+		bare.Add([]time.Duration{bareFiles(b, 2*services)})
 		p := startAgent(b, newNode(b, services, false))
-		took.add([]time.Duration{p.firstRun})
+		took.Add([]time.Duration{p.firstRun})
 		p.untilIdle(b)
-		memory.sizes = append(memory.sizes, p.rssAnon(b))
+		memory.Sizes = append(memory.Sizes, p.rssAnon(b))
 		p.put(b, benchKey(1, 1), "another")
 		time.Sleep(5 * time.Second)
-		later.sizes = append(later.sizes, p.rssAnon(b))
+		later.Sizes = append(later.Sizes, p.rssAnon(b))
 		p.stop(b)
 	}
-	title("%d services with %d keys each", services, keysEach)
-	line("floor: that many env files and copies", "%s", ms(median(bare.medians)))
-	target("start of the process → first run", ms(median(took.medians)), "1 s", median(took.medians) <= time.Second)
-	line("RssAnon right after the first run", "%s (what it leaves behind goes back 2 s later)", mb(median(memory.sizes)))
-	target("RssAnon after a change, 5 s later", mb(median(later.sizes)), "25 MB", median(later.sizes) <= 25e6)
-	b.ReportMetric(float64(median(took.medians).Milliseconds()), "start-ms")
-	b.ReportMetric(float64(median(later.sizes))/1e6, "rss-MB")
+	benchenv.Title("%d services with %d keys each", services, keysEach)
+	benchenv.Line("floor: that many env files and copies", "%s", benchenv.Millis(benchenv.Median(bare.Medians)))
+	benchenv.Target("start of the process → first run", benchenv.Millis(benchenv.Median(took.Medians)), "1 s", benchenv.Median(took.Medians) <= time.Second)
+	benchenv.Line("RssAnon right after the first run", "%s (what it leaves behind goes back 2 s later)", benchenv.Megas(benchenv.Median(memory.Sizes)))
+	benchenv.Target("RssAnon after a change, 5 s later", benchenv.Megas(benchenv.Median(later.Sizes)), "25 MB", benchenv.Median(later.Sizes) <= 25e6)
+	b.ReportMetric(float64(benchenv.Median(took.Medians).Milliseconds()), "start-ms")
+	b.ReportMetric(float64(benchenv.Median(later.Sizes))/1e6, "rss-MB")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -113,13 +114,13 @@ func BenchmarkManyChange(b *testing.B) {
 	a := startRole(b, "agent", newNode(b, services, false))
 	a.do(b, order{Changes: 5})
 	m := a.do(b, order{Changes: changes})
-	title("one change among %d services with %d keys each, median of %d", services, keysEach, changes)
-	target("CPU, change → decision", ms(median(m.Decision)), "5 ms", median(m.Decision) <= 5*time.Millisecond)
-	line("", "the process's, user and system, from before the commit to the last gate")
-	line("CPU, change → run handed on", "%s (files compared, node.json, state.json)", ms(median(m.Begun)))
-	line("CPU, change → run recorded", "%s", ms(median(m.Whole)))
-	line("commit → first instruction", "median %s", ms(median(m.Latency)))
-	b.ReportMetric(float64(median(m.Decision).Microseconds()), "decision-cpu-µs")
+	benchenv.Title("one change among %d services with %d keys each, median of %d", services, keysEach, changes)
+	benchenv.Target("CPU, change → decision", benchenv.Millis(benchenv.Median(m.Decision)), "5 ms", benchenv.Median(m.Decision) <= 5*time.Millisecond)
+	benchenv.Line("", "the process's, user and system, from before the commit to the last gate")
+	benchenv.Line("CPU, change → run handed on", "%s (files compared, node.json, state.json)", benchenv.Millis(benchenv.Median(m.Begun)))
+	benchenv.Line("CPU, change → run recorded", "%s", benchenv.Millis(benchenv.Median(m.Whole)))
+	benchenv.Line("commit → first instruction", "median %s", benchenv.Millis(benchenv.Median(m.Latency)))
+	b.ReportMetric(float64(benchenv.Median(m.Decision).Microseconds()), "decision-cpu-µs")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -128,15 +129,15 @@ func BenchmarkIdle(b *testing.B) {
 	p := startAgent(b, newNode(b, 100/keysEach, false))
 	p.untilIdle(b)
 	time.Sleep(5 * time.Second)
-	before := processCPU(p.cmd.Process.Pid)
+	before := benchenv.ProcessCPU(p.cmd.Process.Pid)
 	time.Sleep(time.Minute)
-	used := processCPU(p.cmd.Process.Pid) - before
+	used := benchenv.ProcessCPU(p.cmd.Process.Pid) - before
 	memory, standby := p.rssAnon(b), p.standby(b)
 	p.stop(b)
-	title("idle for a minute, 100 keys")
-	target("RssAnon of the agent", mb(memory), "8 MB", memory <= 8e6)
-	line("RssAnon of the standby supervisor", "%s", mb(standby))
-	target("CPU", ms(used), "20 ms", used <= 20*time.Millisecond)
+	benchenv.Title("idle for a minute, 100 keys")
+	benchenv.Target("RssAnon of the agent", benchenv.Megas(memory), "8 MB", memory <= 8e6)
+	benchenv.Line("RssAnon of the standby supervisor", "%s", benchenv.Megas(standby))
+	benchenv.Target("CPU", benchenv.Millis(used), "20 ms", used <= 20*time.Millisecond)
 	b.ReportMetric(float64(memory)/1e6, "rss-MB")
 	b.ReportMetric(float64(used.Microseconds()), "cpu-µs")
 	b.ReportMetric(0, "ns/op")
@@ -148,22 +149,22 @@ func BenchmarkBinary(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	title("the binary, static and stripped")
-	target("size", mb(info.Size()), "20 MB", info.Size() <= 20e6)
+	benchenv.Title("the binary, static and stripped")
+	benchenv.Target("size", benchenv.Megas(info.Size()), "20 MB", info.Size() <= 20e6)
 	b.ReportMetric(float64(info.Size())/1e6, "MB")
 	b.ReportMetric(0, "ns/op")
 }
 
 // process is the real binary as `listener agent`.
 type process struct {
-	stamps   stamps
+	stamps   benchenv.Stamps
 	dir      string
 	cmd      *exec.Cmd
 	firstRun time.Duration // from the start of the process to the command's first instruction
 }
 
 func startAgent(b *testing.B, dir string) *process {
-	s, err := openStamps(filepath.Join(dir, "stamps"))
+	s, err := benchenv.OpenStamps(filepath.Join(dir, "stamps"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -174,11 +175,11 @@ func startAgent(b *testing.B, dir string) *process {
 	}
 	defer log.Close()
 	p.cmd.Stderr = log
-	begin := monotonic()
+	begin := benchenv.Monotonic()
 	if err := p.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	first, err := s.next()
+	first, err := s.Next()
 	if err != nil {
 		data, _ := os.ReadFile(log.Name())
 		b.Fatalf("no first run: %v\n%s", err, data)
@@ -189,7 +190,7 @@ func startAgent(b *testing.B, dir string) *process {
 
 // untilIdle waits until the first run is recorded.
 func (p *process) untilIdle(b *testing.B) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(benchenv.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if data, _ := os.ReadFile(filepath.Join(p.dir, "log")); strings.Contains(string(data), `event="run ended"`) {
 			return
 		}
@@ -211,10 +212,10 @@ func (p *process) stop(b *testing.B) {
 	if err := p.cmd.Wait(); err != nil {
 		b.Errorf("agent: %v", err)
 	}
-	_ = p.stamps.f.Close() // not before: the command of a later run would wait for a reader for ever
+	_ = p.stamps.Close() // not before: the command of a later run would wait for a reader for ever
 }
 
-func (p *process) rssAnon(b *testing.B) int64 { return rssAnon(b, p.cmd.Process.Pid) }
+func (p *process) rssAnon(b *testing.B) int64 { return benchenv.RSSAnon(b, p.cmd.Process.Pid) }
 
 // standby is the memory of the agent's child, the supervisor that waits.
 func (p *process) standby(b *testing.B) int64 {
@@ -233,7 +234,7 @@ func (p *process) standby(b *testing.B) int64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return rssAnon(b, child)
+	return benchenv.RSSAnon(b, child)
 }
 
 func glob(b *testing.B, pattern string) []string {
@@ -242,58 +243,4 @@ func glob(b *testing.B, pattern string) []string {
 		b.Fatal(err)
 	}
 	return names
-}
-
-// rssAnon is the memory that is the process's own, see proc(5).
-func rssAnon(b *testing.B, pid int) int64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(data), "RssAnon:")
-	kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return kb << 10
-}
-
-// series are the samples of several rounds.
-type series struct {
-	all, medians []time.Duration
-	sizes        []int64
-}
-
-func (s *series) add(round []time.Duration) {
-	s.all = append(s.all, round...)
-	s.medians = append(s.medians, median(round))
-}
-
-// median is that of the rounds' medians.
-func (s *series) median() time.Duration { return median(s.medians) }
-func (s *series) p95() time.Duration    { return quantile(s.all, 0.95) }
-
-func median[T time.Duration | int64](list []T) T { return quantile(list, 0.5) }
-
-func quantile[T time.Duration | int64](list []T, q float64) T {
-	sorted := slices.Sorted(slices.Values(list))
-	return sorted[int(q*float64(len(sorted)-1)+0.5)]
-}
-
-func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", d.Seconds()*1000) }
-func mb(n int64) string         { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
-
-func title(format string, args ...any) { fmt.Printf("\n"+format+"\n", args...) }
-
-func line(name, format string, args ...any) {
-	fmt.Printf("  %-36s %s\n", name, fmt.Sprintf(format, args...))
-}
-
-// target prints a figure beside what it should be at most.
-func target(name, figure, most string, met bool) {
-	verdict := "ok"
-	if !met {
-		verdict = "MISSED"
-	}
-	line(name, "%s, target %s: %s", figure, most, verdict)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/listener-agent/listener/graph"
 	"github.com/spf13/cobra"
 )
 
@@ -24,10 +25,13 @@ type report struct {
 	Problems []problem `json:"problems"`
 	// Notes are unknown members that are passed on.
 	Notes []string `json:"notes"`
+	// Fleet is what --fleet found.
+	Fleet []graph.Finding `json:"fleet,omitempty"`
 }
 
 func (a *app) checkCmd() *cobra.Command {
-	return &cobra.Command{
+	var fleet bool
+	c := &cobra.Command{
 		Use:     "check [FILE|DIR…]",
 		Aliases: []string{"validate"},
 		Short:   "find what is wrong in settings, manifests and attributes",
@@ -35,9 +39,18 @@ func (a *app) checkCmd() *cobra.Command {
 files: *.json are manifests, attributes*.toml are attributes, other *.toml are
 settings. Of a directory: its *.json, or, when it has a listener.toml or
 data_bags/service, those and its attributes.toml. Needs no agent. Prints every
-problem as file:line:column and exits 78 if there is one.`,
-		Example: "  listener check\n  listener check examples\n  listener validate data_bags/service/app-www.json -o json",
-		RunE: func(_ *cobra.Command, args []string) error {
+problem as file:line:column and exits 78 if there is one.
+
+--fleet also looks at what the store has for this node's federation: required keys
+that nothing provides, in each region; values of operators that hide providers which
+are up; services of this node that require each other. What other nodes wait for is
+taken from what they say of themselves. Exits 75 when a key is missing, 78 when
+services wait for each other for ever; a warning is no error.`,
+		Example: "  listener check\n  listener check examples\n  listener check --fleet\n  listener validate data_bags/service/app-www.json -o json",
+		RunE: func(c *cobra.Command, args []string) error {
+			if fleet {
+				return a.checkFleet(c.Context(), args)
+			}
 			k := &checker{a: a, report: report{Checked: []string{}, Problems: []problem{}, Notes: []string{}}}
 			if len(args) == 0 {
 				k.settings(a.configOptions())
@@ -57,6 +70,8 @@ problem as file:line:column and exits 78 if there is one.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&fleet, "fleet", false, "look at what the store has for the federation, too")
+	return c
 }
 
 func (k *checker) text(w io.Writer) error {

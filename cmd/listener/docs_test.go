@@ -186,7 +186,7 @@ func newReader(t *testing.T) *reader {
 
 // looks are the commands that only look: they are tried again until they show
 // what the page shows, since what they look at takes its time.
-var looks = regexp.MustCompile(`^(bin/)?listener (status|explain|runs|logs|resolve|render|get|list|listget)\b|^curl |^cat `)
+var looks = regexp.MustCompile(`^(bin/)?listener (status|explain|runs|logs|resolve|render|get|list|listget|providers|nodes|graph)\b|^curl |^cat `)
 
 // enter types one command of the page.
 func (r *reader) enter(s *shown) (code int, out string) {

@@ -83,8 +83,9 @@ type group struct {
 func (a *app) groups() []group {
 	return []group{
 		{"The agent:", []*cobra.Command{a.agentCmd(), a.devCmd(), a.onceCmd()}},
-		{"Steering it:", []*cobra.Command{a.onCmd(), a.offCmd(), a.provisionCmd(), a.reloadCmd(), a.acceptCmd()}},
+		{"Steering it:", []*cobra.Command{a.onCmd(), a.offCmd(), a.provisionCmd(), a.drainCmd(), a.undrainCmd(), a.reloadCmd(), a.acceptCmd()}},
 		{"Asking it:", []*cobra.Command{a.statusCmd(), a.explainCmd(), a.runsCmd(), a.logsCmd(), a.resolveCmd()}},
+		{"Asking the fleet:", []*cobra.Command{a.providersCmd(), a.nodesCmd(), a.graphCmd()}},
 		{"Values:", []*cobra.Command{a.getCmd(), a.putCmd(), a.deleteCmd(), a.listCmd(), a.listgetCmd(), a.watchCmd()}},
 		{"Files:", []*cobra.Command{a.checkCmd(), a.renderCmd(), a.schemaCmd(), a.initCmd(), a.configCmd(), a.aclCmd(), a.versionCmd(), a.completionCmd()}},
 	}

@@ -2,16 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/local"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 )
@@ -40,6 +44,8 @@ func TestScripts(t *testing.T) {
 			"rc":      rc,
 			"answers": answers,
 			"until":   until,
+			"shows":   shows,
+			"stored":  stored,
 		},
 	})
 }
@@ -85,6 +91,35 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// shows REGEXP COMMAND…: the command prints a line like that, sooner or later;
+// ! shows: it does not any more.
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	eventually(ts, strings.Join(args[1:], " ")+" does not come to "+args[0], func() bool {
+		err := ts.Exec(args[1], args[2:]...)
+		return err == nil && re.MatchString(ts.ReadFile("stdout")) != neg
+	})
+}
+
+// stored DIR KEY TEXT: the local store in DIR has TEXT at KEY, which is that
+// of the store itself. TEXT may be a file of the script.
+func stored(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: stored DIR KEY TEXT")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	s, err := local.Open(local.Options{Path: filepath.Join(dir, "store.db")})
+	ts.Check(err)
+	text := args[2]
+	if data, err := os.ReadFile(ts.MkAbs(text)); err == nil {
+		text = string(data)
+	}
+	_, err = s.Commit(context.Background(), nil, store.Put(args[1], []byte(text)))
+	ts.Check(errors.Join(err, s.Close()))
+}
+
 func eventually(ts *testscript.TestScript, what string, done func() bool) {
 	for end := time.Now().Add(limit); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -122,7 +157,7 @@ func TestHelp(t *testing.T) {
 // The commands of the documentation that exist now.
 func TestCommands(t *testing.T) {
 	root := (&app{}).root()
-	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
+	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload drain undrain providers nodes graph accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
 		if c, _, err := root.Find([]string{name}); err != nil || c == root {
 			t.Errorf("there is no %s: %v", name, err)
 		}

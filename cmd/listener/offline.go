@@ -168,6 +168,9 @@ func (o *offline) Known(string) bool { return true }
 // Awaited is false.
 func (o *offline) Awaited(string) bool { return false }
 
+// Here is the value as it is: offline nothing is known of balancers.
+func (o *offline) Here(_ string, p resolve.Provider) string { return p.Text }
+
 // Chosen is nobody: nothing is in use yet.
 func (o *offline) Chosen(string) string { return "" }
 

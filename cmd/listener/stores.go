@@ -43,7 +43,7 @@ func openStore(cfg *config.Config, repair bool) (s store.Store, moved string, er
 		}
 		return e, "", nil
 	case "nats":
-		return nats.Open(natsOptions(cfg.Store.NATS)), "", nil
+		return nats.Open(natsOptions(cfg)), "", nil
 	default:
 		return nil, "", &config.Error{
 			Name: "store.kind", Text: "this build has no store of the kind " + cfg.Store.Kind,
@@ -60,9 +60,10 @@ func etcdOptions(c config.Etcd) etcd.Options {
 	}
 }
 
-func natsOptions(c config.NATS) nats.Options {
+func natsOptions(cfg *config.Config) nats.Options {
+	c := cfg.Store.NATS
 	return nats.Options{
-		Servers: c.ServerURLs(), Bucket: c.Bucket, Replicas: c.Replicas,
+		Servers: c.ServerURLs(), Bucket: c.Bucket, Replicas: c.Replicas, Node: cfg.Node,
 		CredsFile: c.CredsFile, NKeyFile: c.NkeyFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile,
 	}

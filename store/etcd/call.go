@@ -28,6 +28,11 @@ func (s *Store) call(ctx context.Context, doing doing, fn func(context.Context, 
 	defer context.AfterFunc(s.ctx, cancel)()
 
 	c := s.conn()
+	if !doing.reads {
+		var done func()
+		ours, done = s.whileLed(ours, c)
+		defer done()
+	}
 	began := time.Now()
 	err := s.loggedIn(ours, c, true, fn)
 	if doing.reads && status.Code(err) == codes.Unavailable && ours.Err() == nil {
@@ -42,6 +47,8 @@ func (s *Store) call(ctx context.Context, doing doing, fn func(context.Context, 
 		return store.ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(context.Cause(ours), errNewLeader):
+		return s.explain(doing, errNewLeader)
 	case ours.Err() != nil && !c.heardSince(began):
 		err = c.why(err)
 		s.retire(c)

@@ -34,6 +34,9 @@ func (s *Store) Commit(ctx context.Context, conds []store.Cond, ops ...store.Op)
 	var resp *clientv3.TxnResponse
 	err = s.call(ctx, about(conds, ops), func(ctx context.Context, c *conn) (err error) {
 		resp, err = c.Txn(ctx).If(cmps...).Then(writes...).Else(looks...).Commit()
+		if err == nil {
+			s.sawTerm(resp.Header)
+		}
 		return err
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/listener-agent/listener/store"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 )
 
@@ -81,6 +82,9 @@ func (s *Store) explain(d doing, err error) error {
 
 // text is what a person wants of a gRPC error.
 func text(err error) string {
+	if errors.Is(err, grpc.ErrClientConnClosing) { //nolint:staticcheck // there is no other way to know it
+		return "the member gave no sign of life, and its connection was given up"
+	}
 	if st, ok := status.FromError(err); ok {
 		return st.Message()
 	}

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/listener-agent/listener/store"
@@ -54,6 +55,7 @@ type Store struct {
 	end   context.CancelFunc
 	link  *link
 	work  sync.WaitGroup // goroutines of watches and sessions
+	term  atomic.Uint64  // of the leader, in the last answer that said so
 
 	mu    sync.Mutex // guards following
 	ended bool

@@ -12,6 +12,7 @@ import (
 	"github.com/listener-agent/listener/store"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 )
@@ -28,6 +29,7 @@ type fake struct {
 	mu      sync.Mutex // guards following
 	rev     int64
 	cluster uint64
+	created int64                // revision that created /t/a
 	behind  int64                // how far the revision is back when a watch is made
 	stream  pb.Watch_WatchServer // the newest
 	made    int                  // watches on it
@@ -39,7 +41,7 @@ func newFake(t *testing.T) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{url: "http://" + ln.Addr().String(), rev: 100, cluster: 1}
+	f := &fake{url: "http://" + ln.Addr().String(), rev: 100, created: 1, cluster: 1}
 	s := grpc.NewServer()
 	pb.RegisterKVServer(s, f)
 	pb.RegisterWatchServer(s, f)
@@ -62,18 +64,32 @@ func event(key string, rev int64) *mvccpb.Event {
 	return &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: fmt.Append(nil, rev), ModRevision: rev, CreateRevision: 1}}
 }
 
-func (f *fake) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: []*mvccpb.KeyValue{event("/t/a", f.rev).Kv}}, nil
+	if r.Revision > f.rev {
+		return nil, rpctypes.ErrGRPCFutureRev
+	}
+	rev := f.rev
+	if r.Revision > 0 {
+		rev = r.Revision
+	}
+	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}}, nil
 }
 
 func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	resp := &pb.TxnResponse{Header: f.headerLocked(), Succeeded: true}
-	for range r.Success {
-		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{}}})
+	for _, op := range r.Success {
+		found := new(pb.RangeResponse)
+		if k := op.GetRequestRange(); string(k.Key) == "/t/a" || len(k.RangeEnd) > 0 {
+			found.Count = 1
+			if k.MinModRevision <= f.rev {
+				found.Kvs = append(found.Kvs, f.eventLocked("/t/a", f.rev).Kv)
+			}
+		}
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
 	}
 	return resp, nil
 }
@@ -224,4 +240,59 @@ func TestCompacted(t *testing.T) {
 	f.set(func() { f.rev = 200 })
 	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
 	want(t, ch, store.Reset, 200)
+}
+
+// A server that answers no progress request, as etcd's gRPC proxy, is believed
+// for as long as reads say the same as the watch.
+func TestNoProgress(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	select {
+	case u := <-ch:
+		t.Fatalf("a watch of which nothing changes: %+v", u)
+	case <-time.After(askAfter + silence + proveEvery + time.Second):
+	}
+	began := time.Now()
+	f.set(func() { f.rev = 101 }) // and no event
+	if u := want(t, ch, store.Lost, 0); !errors.Is(u.Err, errMissed) {
+		t.Errorf("lost: %v", u.Err)
+	}
+	t.Logf("a dead watch was found after %v", time.Since(began))
+	want(t, ch, store.Reset, 101)
+}
+
+// Another store takes the place of the one that was, at the same revision,
+// while the stream lives.
+func TestOtherHistory(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	f.set(func() { f.created = 2 })
+	want(t, ch, store.Lost, 0)
+	if u := want(t, ch, store.Reset, 100); !u.OtherHistory {
+		t.Error("the Reset does not say that it is of another history")
+	}
+	// Events come, and check after check finds the same history.
+	f.set(func() { f.rev = 101 })
+	f.tell(t, 1, &pb.WatchResponse{Events: []*mvccpb.Event{f.event("/t/a", 101)}})
+	want(t, ch, store.Change, 101)
+	f.set(func() { f.rev = 102 })
+	f.tell(t, 1, &pb.WatchResponse{Events: []*mvccpb.Event{f.event("/t/a", 102)}})
+	want(t, ch, store.Change, 102)
+	select {
+	case u := <-ch:
+		t.Errorf("the same history: %+v", u)
+	case <-time.After(200 * time.Millisecond): // ten checks
+	}
+}
+
+func (f *fake) event(key string, rev int64) *mvccpb.Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.eventLocked(key, rev)
+}
+
+func (f *fake) eventLocked(key string, rev int64) *mvccpb.Event {
+	ev := event(key, rev)
+	ev.Kv.CreateRevision = f.created
+	return ev
 }

@@ -1,14 +1,13 @@
 package etcd
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/internal/feed"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
@@ -16,12 +15,6 @@ const (
 	// patience is how long a watch may wait for its first state before it is
 	// told so.
 	patience = 1500 * time.Millisecond
-	// askAfter is how long a stream may be silent before the server is asked
-	// for a sign of life, and silence how long it has to give one.
-	askAfter = 5 * time.Second
-	silence  = 3 * time.Second
-	// askAgain: a server that just made a watch does not answer.
-	askAgain = time.Second
 	// lasting is the age of a stream whose end begins a new series of attempts.
 	lasting = 5 * time.Second
 	// maxRefused is the longest pause after a refusal, which only an operator
@@ -46,6 +39,7 @@ type link struct {
 	opened  chan opened
 	read    chan readResult
 	checked chan checkResult
+	proven  chan proof
 
 	watches map[*watch]struct{}
 	cur     *stream // nil: there is none
@@ -53,7 +47,11 @@ type link struct {
 	failed  int       // attempts since a stream that lasted
 	retry   time.Time // when to try next
 	err     error     // why there is no state; nil: there was one since
+	same    int       // how many reasons of its kind there were in a row
 	unready bool      // the connection was not there at the last attempt
+	// mark is of the history that was seen, nextMark a newer one (or none)
+	// that takes its place when mark was found in the store again.
+	mark, nextMark mark
 
 	timer *time.Timer
 	due   time.Time // when timer fires
@@ -68,7 +66,9 @@ type readResult struct {
 	stream *stream
 	watch  *watch
 	state  *state
-	floor  int64 // the stream's newest revision when it was asked for
+	floor  int64   // the stream's newest revision when it was asked for
+	marks  [2]mark // that were looked for; one is missing if other
+	other  bool
 	err    error
 }
 
@@ -76,13 +76,16 @@ type checkResult struct {
 	stream *stream
 	state  *state
 	floor  int64
+	mark   mark
+	next   mark // known before mark was looked for
+	other  bool
 	err    error
 }
 
 func newLink(s *Store) *link {
 	l := &link{
 		store: s, joins: make(chan *watch), leaves: make(chan *watch),
-		opened: make(chan opened), read: make(chan readResult), checked: make(chan checkResult),
+		opened: make(chan opened), read: make(chan readResult), checked: make(chan checkResult), proven: make(chan proof),
 		watches: make(map[*watch]struct{}),
 	}
 	return l
@@ -116,6 +119,8 @@ func (l *link) run() {
 			l.onRead(r)
 		case c := <-l.checked:
 			l.onChecked(c)
+		case p := <-l.proven:
+			l.onProven(p)
 		case r := <-in:
 			l.receive(r)
 		case out <- next:
@@ -151,6 +156,8 @@ func (l *link) join(w *watch) {
 func (l *link) leave(w *watch) {
 	delete(l.watches, w)
 	w.gone = true
+	l.mark.leave(w)
+	l.nextMark.leave(w)
 	if l.cur == nil {
 		return
 	}
@@ -214,9 +221,14 @@ func (l *link) attend(w *watch, now time.Time) {
 func (l *link) startRead(w *watch) {
 	w.phase = reading
 	s := l.cur
-	r := readResult{stream: s, watch: w, floor: s.newest}
+	r := readResult{stream: s, watch: w, floor: s.newest, marks: [2]mark{l.mark, l.nextMark}}
 	l.spawn(func() {
 		r.state, r.err = l.store.read(s.ctx, w.prefixes)
+		for _, m := range r.marks {
+			if r.err == nil && !r.other && m.key != "" {
+				_, r.other, r.err = l.store.compare(s.ctx, m)
+			}
+		}
 		deliver(l, l.read, r)
 	})
 }
@@ -242,6 +254,11 @@ func (l *link) onRead(r readResult) {
 		return
 	}
 	l.err = nil
+	if r.other {
+		l.otherHistory(r.marks[0])
+	}
+	l.mark.reset(w, r.state)
+	l.nextMark = mark{}
 	w.reset(r.state)
 	w.phase = creating
 	l.cur.queue = append(l.cur.queue, w)
@@ -266,15 +283,22 @@ func (l *link) fail(err error) {
 	}
 	l.drop()
 	longest := maxBackoff
-	l.err = l.store.explain(doing{verb: "watch"}, err)
+	err = l.store.explain(doing{verb: "watch"}, err)
+	if l.same++; l.err == nil || !feed.SameKind(err, l.err) {
+		l.same = 1
+	}
+	l.err = err
 	if errors.Is(l.err, store.ErrPermission) {
 		longest = maxRefused
 	}
 	l.retry = time.Now().Add(pauseAfter(l.failed, longest))
 	l.failed++
 	for w := range l.watches {
-		w.told = true
-		w.feed.Lost(l.err)
+		// Of two members one may refuse and the other be away.
+		if !w.told || l.same > 1 {
+			w.told = true
+			w.feed.Lost(l.err)
+		}
 	}
 }
 
@@ -292,67 +316,4 @@ func (l *link) drop() {
 // pauseAfter is a random part of a pause that doubles with each attempt.
 func pauseAfter(attempt int, longest time.Duration) time.Duration {
 	return pause(min(longest, 50*time.Millisecond<<min(attempt, 10)))
-}
-
-// askForLife asks a stream that is silent for its progress.
-func (l *link) askForLife(now time.Time) {
-	s := l.cur
-	if len(s.watches) == 0 && s.creating == nil {
-		return
-	}
-	quiet := now.Sub(s.heard)
-	switch {
-	case quiet < askAfter:
-		s.asked = time.Time{}
-		l.at(s.heard.Add(askAfter))
-	case s.asked.IsZero():
-		s.asked, s.askedLast = now, now
-		s.ask()
-		l.at(now.Add(askAgain))
-	case now.Sub(s.asked) >= silence:
-		l.fail(errSilent)
-	case now.Sub(s.askedLast) >= askAgain:
-		s.askedLast = now
-		s.ask()
-		l.at(now.Add(askAgain))
-	default:
-		l.at(s.askedLast.Add(askAgain))
-	}
-}
-
-// check reads the store's revision now and then. It is a read that the
-// cluster has to agree on, not one that a proxy answers from its cache.
-func (l *link) check(now time.Time) {
-	s := l.cur
-	if s.checking {
-		return
-	}
-	if s.checkAt.IsZero() {
-		s.checkAt = now.Add(l.store.opts.CheckEvery/2 + rand.N(l.store.opts.CheckEvery))
-	}
-	if now.Before(s.checkAt) {
-		l.at(s.checkAt)
-		return
-	}
-	s.checking = true
-	r := checkResult{stream: s, floor: s.newest}
-	key := s.readable()
-	l.spawn(func() {
-		r.state, r.err = l.store.readRevision(s.ctx, key)
-		deliver(l, l.checked, r)
-	})
-}
-
-func (l *link) onChecked(r checkResult) {
-	if r.stream != l.cur {
-		return
-	}
-	l.cur.checking, l.cur.checkAt = false, time.Time{}
-	err := r.err
-	if err == nil {
-		err = l.cur.plausible(r.state, r.floor)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		l.fail(err)
-	}
 }

@@ -54,6 +54,12 @@ type stream struct {
 	askedAt          int64
 	checkAt          time.Time
 	checking         bool
+
+	answered bool // a progress request was, once
+	polled   bool // none was: proofs take their place
+	proving  bool
+	proveAt  time.Time
+	behind   []knownPlace // what the last proof found
 }
 
 // open starts to open a stream when it is time to.
@@ -123,6 +129,7 @@ func (s *stream) receive(remote pb.Watch_WatchClient) {
 		resp, err := remote.Recv()
 		if err == nil {
 			s.conn.hear()
+			s.store.sawTerm(resp.Header)
 		}
 		select {
 		case s.in <- received{resp, err}:
@@ -318,6 +325,8 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 		if m.WatchId != clientv3.InvalidWatchID || rev == 0 {
 			return nil
 		}
+		s.answered, s.polled = true, false
+		l.mark.upTo(rev)
 		return s.plausible(&state{rev: rev, cluster: m.Header.ClusterId}, s.askedAt)
 	}
 	s.newest = max(s.newest, rev)
@@ -330,6 +339,10 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 		delete(s.parts, m.WatchId)
 	}
 	if w := s.watches[m.WatchId]; w != nil {
+		for _, ev := range events {
+			w.note(ev)
+			l.noteEvent(w, ev)
+		}
 		w.batch = append(w.batch, events...)
 		touched[w] = struct{}{}
 	}

@@ -57,6 +57,7 @@ type watch struct {
 	missing int     // how many of these the server has yet to make
 	gone    bool    // it was left while the server made its watches
 	batch   []*mvccpb.Event
+	places  []place // one for each prefix
 }
 
 type phase uint8
@@ -71,6 +72,7 @@ const (
 // reset sends the whole state.
 func (w *watch) reset(st *state) {
 	w.rev, w.told, w.tries, w.leased, w.batch = st.rev, false, 0, nil, nil
+	w.arrange(st)
 	for _, kv := range st.kvs {
 		w.lease(kv)
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -130,6 +131,9 @@ func initialize(tx *bolt.Tx) error {
 		}
 	}
 	if err := tx.Bucket(bucketMeta).Put(keyFormat, []byte(format)); err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketMeta).Put(keyHistory, []byte(rand.Text())); err != nil {
 		return err
 	}
 	return writeRev(tx, firstRev)

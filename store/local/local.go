@@ -52,6 +52,7 @@ type Store struct {
 	mu       sync.Mutex // guards following
 	ended    bool       // Close was called
 	rev      uint64     // changed only with the token
+	history  string     // of the file; "": it does not say
 	feeds    map[*feed.Feed]struct{}
 	sessions map[sessionID]*session
 	checking *time.Timer // runs check; nil without feeds
@@ -121,9 +122,10 @@ func moveAside(path string) (moved string, err error) {
 // is not in the file any more is lost.
 func (s *Store) load(f *file) error {
 	var rev uint64
+	var history string
 	var found map[sessionID]time.Duration
 	err := f.view(func(tx *bolt.Tx) (err error) {
-		rev = readRev(tx)
+		rev, history = readRev(tx), string(tx.Bucket(bucketMeta).Get(keyHistory))
 		found, err = readSessions(tx)
 		return err
 	})
@@ -132,7 +134,12 @@ func (s *Store) load(f *file) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rev = rev
+	if s.history != "" && history != s.history {
+		for f := range s.feeds {
+			f.OtherHistory()
+		}
+	}
+	s.rev, s.history = rev, history
 	s.adoptLocked(found)
 	return nil
 }

@@ -13,13 +13,14 @@ import (
 
 // The file's buckets. Numbers are big-endian, so that they sort.
 var (
-	bucketMeta     = []byte("meta")     // format, rev
+	bucketMeta     = []byte("meta")     // format, rev, history
 	bucketKeys     = []byte("keys")     // key → rev, created, session (8 bytes each, session 0: none), value
 	bucketSessions = []byte("sessions") // session → ttl in ns
 	bucketBound    = []byte("bound")    // session and key → nothing
 
-	keyFormat = []byte("format")
-	keyRev    = []byte("rev")
+	keyFormat  = []byte("format")
+	keyRev     = []byte("rev")
+	keyHistory = []byte("history") // random, since the file was made; older ones have none
 )
 
 const (

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/listener-agent/listener/store"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -27,7 +28,12 @@ type bucket struct {
 	replicas int
 	last     uint64 // sequence, when it was asked
 	first    uint64 // sequence of the oldest message
+	mark     uint64 // sequence of the mark
 }
+
+// same says whether a bucket is the one that it was: the mark is its first
+// message, and stays until it is emptied.
+func (b bucket) same(now bucket) bool { return b.created.Equal(now.created) && b.mark == now.mark }
 
 // config is the stream of a bucket that is made here. It is one that the
 // tools for NATS key-value buckets know.
@@ -86,9 +92,13 @@ type streamInfo struct {
 
 // enter makes sure that the server and the bucket can hold the store.
 func (s *Store) enter(ctx context.Context, l *link) error {
-	if v := l.nc.ConnectedServerVersion(); !atLeast(v, minVersion) {
+	version, server := l.nc.ConnectedServerVersion(), l.nc.ConnectedAddr()
+	if version == "" || server == "" { // neither is known any more
+		return nats.ErrConnectionClosed
+	}
+	if !atLeast(version, minVersion) {
 		return &Error{
-			Err:  fmt.Errorf("%w: NATS server %s at %s, at least %s is needed", ErrServer, v, l.nc.ConnectedAddr(), minVersion),
+			Err:  fmt.Errorf("%w: NATS server %s at %s, at least %s is needed", ErrServer, version, server, minVersion),
 			Hint: "upgrade it: before 2.12 it has no atomic batches, before 2.11 it ignores the ttl of a key",
 		}
 	}
@@ -96,14 +106,8 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	if e, ok := errors.AsType[*apiError](err); ok && e.ErrCode == codeStreamNotFound {
 		info, err = l.create(ctx, s.config())
 	}
-	if noJetStream(err) {
-		return &Error{
-			Err:  fmt.Errorf("%w: JetStream does not answer at %s", ErrServer, l.nc.ConnectedAddr()),
-			Hint: "enable jetstream on the server and for this account; in a cluster, wait for its leader",
-		}
-	}
 	if err != nil {
-		return err
+		return jetStreamError(server, err)
 	}
 	if wrong := checkConfig(&info.Config, s.names.all()); len(wrong) > 0 {
 		return &Error{
@@ -116,10 +120,17 @@ func (s *Store) enter(ctx context.Context, l *link) error {
 	return l.mark(ctx)
 }
 
-// noJetStream says whether nothing that could hold a bucket is there.
-func noJetStream(err error) bool {
-	e, ok := errors.AsType[*apiError](err)
-	return errors.Is(err, nats.ErrNoResponders) || ok && (e.ErrCode == codeNotForAccount || e.ErrCode == codeNotEnabled)
+// jetStreamError says of an error whether there is a JetStream at all. That
+// nobody answers may pass: a server that starts answers a little later.
+func jetStreamError(server string, err error) error {
+	const hint = "enable jetstream on the server and for this account"
+	if errors.Is(err, nats.ErrNoResponders) {
+		return &Error{Err: fmt.Errorf("%w: JetStream does not answer at %s", store.ErrUnavailable, server), Hint: hint}
+	}
+	if e, ok := errors.AsType[*apiError](err); ok && (e.ErrCode == codeNotForAccount || e.ErrCode == codeNotEnabled) {
+		return &Error{Err: fmt.Errorf("%w: no JetStream at %s: %w", ErrServer, server, err), Hint: hint}
+	}
+	return err
 }
 
 func (l *link) setBucket(info *streamInfo) bucket {
@@ -129,6 +140,7 @@ func (l *link) setBucket(info *streamInfo) bucket {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b.mark = l.bucket.mark
 	l.bucket = b
 	return b
 }
@@ -184,21 +196,34 @@ func (l *link) streamCall(ctx context.Context, subject string, body []byte) (*st
 // mark makes sure that the bucket has its mark: it makes the revision of an
 // empty store more than 0, and lets every read bring a revision.
 func (l *link) mark(ctx context.Context) error {
-	_, err := l.latest(ctx, nil)
-	if !errors.Is(err, errNoMark) {
-		return err
+	for {
+		now, err := l.latest(ctx, nil)
+		if err == nil && len(now.found) == 1 {
+			l.setMark(now.found[0].seq)
+			return nil
+		}
+		if err != nil && !errors.Is(err, errNoMark) {
+			return err
+		}
+		m := nats.NewMsg(l.names.meta)
+		m.Data = []byte("listener-store/1\n")
+		guard(m, 0, "")
+		seq, err := l.publish(ctx, m)
+		if err == nil {
+			l.setMark(seq)
+			return nil
+		}
+		if !errors.Is(err, errRace) {
+			return err
+		}
+		sleep(ctx, 5*time.Millisecond) // another one made it, which a replica does not have yet
 	}
-	m := nats.NewMsg(l.names.meta)
-	m.Data = []byte("listener-store/1\n")
-	guard(m, 0, "")
-	seq, err := l.publish(ctx, m)
-	if err != nil && !errors.Is(err, errRace) {
-		return err
-	}
+}
+
+func (l *link) setMark(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bucket.last = max(l.bucket.last, seq)
-	return nil
+	l.bucket.mark, l.bucket.last = seq, max(l.bucket.last, seq)
 }
 
 // atLeast compares versions such as 2.12.0-preview.1 by their numbers.

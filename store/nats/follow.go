@@ -45,6 +45,9 @@ func (h *hub) feedNew(l *link) error {
 	if err == nil && now.upTo < least {
 		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, least)
 	}
+	if err == nil {
+		err = h.check(l) // what was read is of the bucket that is followed
+	}
 	if err != nil {
 		return err
 	}

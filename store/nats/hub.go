@@ -191,7 +191,13 @@ func (h *hub) begin(l *link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failure = make(chan error, 1)
-	h.up, h.err, h.bucket = true, nil, l.known()
+	now := l.known()
+	if h.bucket.last != 0 && !h.bucket.same(now) {
+		for w := range h.watches {
+			w.feed.OtherHistory()
+		}
+	}
+	h.up, h.err, h.bucket = true, nil, now
 	h.pos, h.filters = h.bucket.last, feed.Prefixes{}
 	h.wake()
 }
@@ -237,7 +243,7 @@ func (h *hub) check(l *link) error {
 		return errors.New("the bucket was removed and made again")
 	case b.last < h.pos:
 		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, h.pos)
-	case b.first > h.bucket.first && b.first > h.pos:
+	case b.first > h.bucket.mark:
 		return errors.New("the bucket was emptied")
 	}
 	return nil

@@ -24,6 +24,7 @@ type link struct {
 	names  names
 	gone   chan struct{} // closed when the connection is
 	unhook func() bool   // lets go of the store's context
+	inbox  *inbox
 
 	mu      sync.Mutex // guards following
 	bucket  bucket
@@ -58,7 +59,10 @@ func (s *Store) connect() (*link, error) {
 	l.unhook = context.AfterFunc(s.ctx, l.nc.Close)
 	ctx, cancel := context.WithTimeout(s.ctx, opTimeout)
 	defer cancel()
-	if err := s.enter(ctx, l); err != nil {
+	if err = l.openInbox(); err == nil {
+		err = s.enter(ctx, l)
+	}
+	if err != nil {
 		l.close()
 		return nil, unavailable(err)
 	}
@@ -220,6 +224,7 @@ func (l *link) denied(err error) {
 	subject, publishing, denied := permissionError(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	subject = unmapped(subject)
 	l.refusal[subject] = denied
 	for w := range l.waiting {
 		if !publishing || w.subject == subject {

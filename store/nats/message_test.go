@@ -170,7 +170,12 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%s is a record", name)
 		}
 	}
-	for id, want := range map[string]bool{newID(): true, "": false, "no such session": false, strings.Repeat("*", 22): false, strings.Repeat("a", 22): true, strings.Repeat("a", 23): false} {
+	letters := strings.Repeat("a", 22)
+	for id, want := range map[string]bool{
+		newID(""): true, newID("web.1"): true, "": false, "no such session": false, strings.Repeat("*", 22): false,
+		letters: true, letters + "a": false, "web1." + letters: true, "web=2E1." + letters: true,
+		"*." + letters: false, "." + letters: false, "a.b." + letters: false, "web=2e1." + letters: false,
+	} {
 		if validID(id) != want {
 			t.Errorf("validID(%q) = %v", id, !want)
 		}

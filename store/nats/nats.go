@@ -27,6 +27,9 @@ type Options struct {
 	Bucket string
 	// Replicas of a bucket that is made here. Default 1.
 	Replicas int
+	// Node is whose sessions those of this store are: permissions can then
+	// keep other nodes from them. Default: nobody's in particular.
+	Node string
 	// CredsFile is the credentials file of a user (JWT and seed), NKeyFile a
 	// file with an nkey seed. At most one; default: none. These and the TLS
 	// files are read at each connection, so that they can be replaced.

@@ -104,33 +104,30 @@ func (l *link) publishAll(ctx context.Context, all []*nats.Msg) (seq uint64, err
 // error of each.
 func (l *link) publishEach(ctx context.Context, all []*nats.Msg) ([]error, error) {
 	errs := make([]error, len(all))
-	inbox := l.nc.NewInbox()
-	sub, err := l.nc.SubscribeSync(inbox + ".*")
-	if err != nil {
-		return nil, err
-	}
-	defer sub.Unsubscribe() //nolint:errcheck // of a closed connection
+	a := l.inbox.expect()
+	defer a.close()
 	for i, m := range all {
-		m.Reply = fmt.Sprintf("%s.%d", inbox, i)
+		var done func()
+		ctx, done = l.expect(ctx, m.Subject)
+		defer done()
+		m.Reply = a.reply(i)
 		if err := l.nc.PublishMsg(m); err != nil {
 			return nil, err
 		}
-		errs[i] = context.DeadlineExceeded
+		errs[i] = errUnsure
 	}
 	for range all {
-		answer, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return errs, err
-		}
-		var i int
-		if _, err := fmt.Sscanf(answer.Subject[len(inbox):], ".%d", &i); err != nil || i < 0 || i >= len(all) {
-			return errs, fmt.Errorf("an answer to %s, which was not asked", answer.Subject)
-		}
-		if answer.Header.Get(headerStatus) != "" {
+		answer, i, err := a.next(ctx)
+		switch {
+		case err != nil:
+			return errs, because(ctx, err)
+		case i < 0 || i >= len(all):
+			return errs, fmt.Errorf("an answer to message %d of %d", i, len(all))
+		case answer.Header.Get(headerStatus) != "":
 			errs[i] = nats.ErrNoResponders
-			continue
+		default:
+			_, errs[i] = written(answer.Data)
 		}
-		_, errs[i] = written(answer.Data)
 	}
 	return errs, nil
 }

@@ -104,12 +104,24 @@ func sessionsOf(ops []store.Op) (map[string]bool, error) {
 
 // validID says whether id is one that newID makes.
 func validID(id string) bool {
+	if node, unique, ok := strings.Cut(id, "."); ok {
+		if _, err := store.Unescape(node); err != nil || node == "" {
+			return false
+		}
+		id = unique
+	}
 	return len(id) == 22 && strings.IndexFunc(id, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}) < 0
 }
 
-func newID() string { return nuid.Next() }
+// newID begins with the node, if it is known: the id is the end of a subject.
+func newID(node string) string {
+	if node == "" {
+		return nuid.Next()
+	}
+	return store.Escape(node) + "." + nuid.Next()
+}
 
 // session is one holder's store.Session.
 type session struct {
@@ -151,7 +163,7 @@ func (s *Store) Session(ctx context.Context, ttl time.Duration, resume string) (
 }
 
 func (x *session) create(ctx context.Context, l *link) error {
-	x.id = newID()
+	x.id = newID(x.store.opts.Node)
 	m, err := record{ttl: x.ttl}.message(x.subject())
 	if err != nil {
 		return err

@@ -41,20 +41,13 @@ func (l *link) latestOnce(ctx context.Context, filters []string) (s state, err e
 	}
 	ctx, done := l.expect(ctx, subject)
 	defer done()
-	inbox := l.nc.NewInbox()
-	sub, err := l.nc.SubscribeSync(inbox)
-	if err != nil {
-		return s, err
-	}
-	defer sub.Unsubscribe() //nolint:errcheck // of a closed connection
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return s, err
-	}
-	if err := l.nc.PublishRequest(subject, inbox, body); err != nil {
+	a := l.inbox.expect()
+	defer a.close()
+	if err := l.nc.PublishRequest(subject, a.reply(0), body); err != nil {
 		return s, err
 	}
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
+		m, _, err := a.next(ctx)
 		if err != nil {
 			return s, because(ctx, err)
 		}

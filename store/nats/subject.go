@@ -12,7 +12,7 @@ import (
 // the store's own:
 //
 //	=meta      what made the bucket
-//	=s.ID      the session ID
+//	=s.ID      the session ID, which may begin with NODE.
 //	=guard     carries conditions on keys that a commit does not write
 type names struct {
 	stream  string

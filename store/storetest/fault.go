@@ -18,6 +18,7 @@ var faultCases = []testCase{
 	{"server wiped", (*suite).testWipe},
 	{"server wiped and written to", (*suite).testWipeAhead},
 	{"server set back", (*suite).testSetBack},
+	{"server set back and written to", (*suite).testSetBackAhead},
 	{"history compacted", (*suite).testCompact},
 }
 
@@ -69,6 +70,35 @@ func (s *suite) testCut() {
 	if m.resets == resets {
 		s.Error("no Reset after Lost")
 	}
+	s.sameHistory(m)
+}
+
+// sameHistory: what is the same store must not be taken for another one.
+func (s *suite) sameHistory(m *mirror) {
+	s.Helper()
+	if m.others > 0 {
+		s.Errorf("%d Resets say that they are of another history, which is not so", m.others)
+	}
+}
+
+// otherHistory: a watch must say so where the store can tell.
+func (s *suite) otherHistory(m *mirror) {
+	s.Helper()
+	if s.Histories && m.others == 0 {
+		s.Errorf("no Reset of %d says that it is of another history", m.resets)
+	}
+}
+
+// unseen does something while Store looks away, where that can be.
+func (s *suite) unseen(do func()) {
+	s.Helper()
+	if s.Cut == nil {
+		do()
+		return
+	}
+	s.Cut(s.T)
+	do()
+	s.Heal(s.T)
 }
 
 func (s *suite) testCutStart() {
@@ -90,6 +120,7 @@ func (s *suite) testCutCompact() {
 	s.Compact(s.T)
 	s.Heal(s.T)
 	s.caughtUp(m)
+	s.sameHistory(m)
 }
 
 func (s *suite) testCutSession() {
@@ -117,6 +148,7 @@ func (s *suite) testRestart() {
 	s.remove(s.Other, "/t/first")
 	s.missed()
 	s.caughtUp(m)
+	s.sameHistory(m)
 }
 
 func (s *suite) testWipe() {
@@ -131,6 +163,7 @@ func (s *suite) testWipe() {
 	if m.rev >= rev {
 		s.Errorf("wiped, at revision %d, was %d", m.rev, rev)
 	}
+	s.otherHistory(m)
 	s.retry(func() error {
 		_, err := s.Other.Commit(s.Context(), nil, store.Put("/t/new", []byte("1")))
 		return err
@@ -147,14 +180,39 @@ func (s *suite) testWipeAhead() {
 	s.need(s.Wipe != nil, "Wipe")
 	s.put(s.Store, "/t/old", "1")
 	m := s.watch(s.Store, "/t/")
-	was := m.rev
-	s.Wipe(s.T)
-	s.eventually("the new store is ahead", func() bool {
-		rev, err := s.Other.Commit(s.Context(), nil, store.Put("/t/new", []byte("1")))
-		return err == nil && rev > was
+	s.unseen(func() {
+		s.Wipe(s.T)
+		s.ahead(m.rev)
 	})
 	m.lacks("/t/old")
 	m.has("/t/new", "1")
+	s.otherHistory(m)
+}
+
+// ahead writes until the store is past a revision.
+func (s *suite) ahead(of uint64) {
+	s.Helper()
+	s.eventually("the new store is ahead", func() bool {
+		rev, err := s.Other.Commit(s.Context(), nil, store.Put("/t/new", []byte("1")))
+		return err == nil && rev > of
+	})
+}
+
+// The store was set back and went another way: no revision is lower.
+func (s *suite) testSetBackAhead() {
+	s.need(s.Snapshot != nil, "Snapshot")
+	s.put(s.Store, "/t/a", "1")
+	m := s.watch(s.Store, "/t/")
+	setBack := s.Snapshot(s.T)
+	s.put(s.Store, "/t/added", "2")
+	m.has("/t/added", "2")
+	s.unseen(func() {
+		setBack(s.T)
+		s.ahead(m.rev)
+	})
+	m.lacks("/t/added")
+	m.has("/t/new", "1")
+	s.otherHistory(m)
 }
 
 func (s *suite) testSetBack() {
@@ -174,6 +232,7 @@ func (s *suite) testSetBack() {
 	if m.rev >= rev {
 		s.Errorf("set back, at revision %d, was %d", m.rev, rev)
 	}
+	s.otherHistory(m)
 	s.retry(func() error {
 		_, err := s.Other.Commit(s.Context(), nil, store.Put("/t/a", []byte("3")))
 		return err
@@ -191,6 +250,7 @@ func (s *suite) testCompact() {
 	s.missed()
 	s.Compact(s.T)
 	s.caughtUp(m)
+	s.sameHistory(m)
 }
 
 // retry does what a server that just came back may refuse at first.

@@ -17,12 +17,16 @@ var (
 
 // Cut cuts this client's link: its watches see Lost, its operations return
 // store.ErrUnavailable, its sessions are not refreshed.
-func (m *Memory) Cut() {
+func (m *Memory) Cut() { m.CutFor(errCut) }
+
+// CutFor is Cut for another reason. A link that is cut can be cut again: the
+// reason changes.
+func (m *Memory) CutFor(reason error) {
 	m.server.mu.Lock()
 	defer m.server.mu.Unlock()
-	m.cut = errCut
+	m.cut = reason
 	for f := range m.feeds {
-		f.Lost(errCut)
+		f.Lost(reason)
 	}
 	m.server.refreshLocked()
 }
@@ -130,6 +134,11 @@ func (s *server) replaceLocked(d data, sessions map[string]*memorySession) {
 		}
 	}
 	s.data = d
+	for m := range s.clients {
+		for f := range m.feeds {
+			f.OtherHistory()
+		}
+	}
 	s.refreshLocked()
 	s.resetLocked(errOtherData)
 }

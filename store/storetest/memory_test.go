@@ -9,7 +9,7 @@ import (
 
 func memory(*testing.T) *storetest.Harness {
 	m := storetest.NewMemory()
-	h := &storetest.Harness{Store: m, Other: m.Dial()}
+	h := &storetest.Harness{Store: m, Other: m.Dial(), Histories: true}
 	h.Reopen = func(t *testing.T) store.Store {
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -19,6 +19,7 @@ func memory(*testing.T) *storetest.Harness {
 	}
 	h.Cut = func(*testing.T) { m.Cut() }
 	h.Heal = func(*testing.T) { m.Heal() }
+	h.Kill = func(*testing.T) { m.Restart() }
 	h.Restart = func(*testing.T) { m.Restart() }
 	h.Wipe = func(*testing.T) { m.Wipe() }
 	h.Snapshot = func(*testing.T) func(*testing.T) {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,6 +24,7 @@ type mirror struct {
 	expired map[string]bool // how a key that is not in state went, if a Gone said so
 	rev     uint64
 	resets  int
+	others  int // Resets that said that they are of another history
 	lost    bool
 	err     error // of the last Lost
 }
@@ -30,7 +32,12 @@ type mirror struct {
 // watch begins a watch and takes its first Reset.
 func (s *suite) watch(c store.Store, prefixes ...string) *mirror {
 	s.Helper()
-	m := &mirror{suite: s, updates: c.Watch(s.Context(), prefixes...), prefixes: prefixes}
+	return s.watchUntil(s.Context(), c, prefixes...)
+}
+
+func (s *suite) watchUntil(ctx context.Context, c store.Store, prefixes ...string) *mirror {
+	s.Helper()
+	m := &mirror{suite: s, updates: c.Watch(ctx, prefixes...), prefixes: prefixes}
 	m.until("the first Reset", func() bool { return m.resets > 0 })
 	return m
 }
@@ -107,6 +114,9 @@ func (m *mirror) apply(u store.Update) error {
 	case store.Reset:
 		m.state, m.expired, m.lost = make(map[string]store.KV), make(map[string]bool), false
 		m.resets++
+		if u.OtherHistory {
+			m.others++
+		}
 	}
 	m.rev = u.Rev
 	for _, kv := range u.KVs {
@@ -123,8 +133,8 @@ func (m *mirror) apply(u store.Update) error {
 func (m *mirror) allowed(u store.Update) error {
 	switch {
 	case u.Kind == store.Lost:
-		if m.lost || u.Err == nil || u.Rev != 0 || len(u.KVs)+len(u.Gone) > 0 {
-			return fmt.Errorf("a Lost that is the second, without an error, or with a state")
+		if m.lost && feed.SameKind(m.err, u.Err) || u.Err == nil || u.Rev != 0 || len(u.KVs)+len(u.Gone) > 0 {
+			return fmt.Errorf("a Lost that is the second of its kind, without an error, or with a state")
 		}
 		return nil
 	case u.Kind == store.Reset:
@@ -143,6 +153,9 @@ func (m *mirror) allowed(u store.Update) error {
 	}
 	if u.Err != nil {
 		return fmt.Errorf("an error outside Lost")
+	}
+	if u.OtherHistory && u.Kind != store.Reset {
+		return fmt.Errorf("a Change of another history")
 	}
 	return m.sound(u)
 }

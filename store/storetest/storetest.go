@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -25,17 +26,25 @@ type Harness struct {
 	TTL time.Duration
 	// Wait is how long something that must come may take. Default 20 s.
 	Wait time.Duration
-	// Bursts is how many bursts of writes to run. Default 1, or the number in
-	// STORETEST_BURSTS; STORETEST_SEED sets the first one's seed.
-	Bursts int
+	// Bursts is how many bursts of writes to run, and Faults how many faults to
+	// spread over them. Default 2 and 8, or the numbers in STORETEST_BURSTS and
+	// STORETEST_FAULTS; STORETEST_SEED sets the first one's seed.
+	Bursts, Faults int
+	// Histories: the store can tell another history from its own, whatever the
+	// revisions are, and says so in Update.OtherHistory.
+	Histories bool
 
 	// Reopen closes Store and opens it again, as a process that was started
 	// anew would.
 	Reopen func(t *testing.T) store.Store
 	// Cut cuts the link of Store to its server, Heal mends it. Both or none.
 	Cut, Heal func(t *testing.T)
+	// Swallow makes the link take everything and deliver nothing, until Heal.
+	Swallow func(t *testing.T)
 	// Restart stops the server and starts it again on the same data.
 	Restart func(t *testing.T)
+	// Kill does the same with kill -9.
+	Kill func(t *testing.T)
 	// Wipe stops the server, removes its data and starts it again.
 	Wipe func(t *testing.T)
 	// Snapshot saves the server's data; setBack stops the server, puts them in
@@ -89,7 +98,10 @@ func (c testCase) start(t *testing.T, factory Factory, bubble bool) {
 		h.Wait = 20 * time.Second
 	}
 	if h.Bursts == 0 {
-		h.Bursts = max(1, number("STORETEST_BURSTS"))
+		h.Bursts = cmp.Or(number("STORETEST_BURSTS"), 2)
+	}
+	if h.Faults == 0 {
+		h.Faults = cmp.Or(number("STORETEST_FAULTS"), 8)
 	}
 	t.Cleanup(func() {
 		for _, s := range []store.Store{h.Store, h.Other} {
@@ -109,15 +121,11 @@ func cases() []testCase {
 	return all
 }
 
-// random returns the generator of the n-th burst and prints its seed.
-func (s *suite) random(n int) *rand.Rand {
-	seed := uint64(number("STORETEST_SEED"))
-	if seed == 0 {
-		seed = rand.Uint64N(1 << 31)
-	}
-	seed += uint64(n)
-	s.Logf("again with STORETEST_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, seed))
+// seed is that of the first burst; it is printed.
+func (s *suite) seed() uint64 {
+	seed := cmp.Or(uint64(number("STORETEST_SEED")), 1+rand.Uint64N(1<<31))
+	s.Logf("%d bursts, %d faults; again with STORETEST_SEED=%d", s.Bursts, s.Faults, seed)
+	return seed
 }
 
 func number(variable string) int {

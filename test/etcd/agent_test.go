@@ -173,13 +173,28 @@ func (a *agent) hasURL(value string) {
 // cli runs a command against the agent.
 func (a *agent) cli(args ...string) string {
 	a.t.Helper()
-	c := exec.Command(a.bin, args...)
-	c.Env = append(os.Environ(), "LISTENER_SOCKET="+a.path("s"))
-	out, err := c.CombinedOutput()
+	out, err := a.try(args)
 	if err != nil {
 		a.t.Fatalf("listener %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
+}
+
+// cliFails runs one that must fail.
+func (a *agent) cliFails(args ...string) string {
+	a.t.Helper()
+	out, err := a.try(args)
+	if err == nil {
+		a.t.Fatalf("listener %s did not fail:\n%s", strings.Join(args, " "), out)
+	}
+	return out
+}
+
+func (a *agent) try(args []string) (string, error) {
+	c := exec.Command(a.bin, args...)
+	c.Env = append(os.Environ(), "LISTENER_SOCKET="+a.path("s"))
+	out, err := c.CombinedOutput()
+	return string(out), err
 }
 
 const urlKey = "/listener/v1/default/values/URL"

@@ -53,7 +53,7 @@ func password(t *testing.T, text string) string {
 	return path
 }
 
-func self(t *testing.T) string {
+func self(t testing.TB) string {
 	t.Helper()
 	bin, err := os.Executable()
 	must(t, err)
@@ -102,6 +102,29 @@ func TestPassword(t *testing.T) {
 	_, err = c.Commit(t.Context(), nil, store.PutSession("/t/c", nil, x))
 	must(t, err)
 	must(t, x.Close(t.Context()))
+}
+
+// The reason of an outage becomes another one: it is told, once each.
+func TestReasonChanges(t *testing.T) {
+	t.Parallel()
+	s, root := locked(t, self(t))
+	grant(t, root, "/t/", clientv3.PermissionType(clientv3.PermReadWrite))
+	file := password(t, "right")
+	f := follow(t, open(t, etcd.Options{Endpoints: []string{s.url()}, Username: "node", PasswordFile: file}), "/t/")
+	f.has("")
+	s.stop()
+	f.isLost("unavailable")
+	must(t, os.WriteFile(file, []byte("wrong"), 0o600))
+	s.launch(t)
+	f.until("permission denied", func() bool { return errors.Is(f.lost, store.ErrPermission) })
+	s.stop()
+	f.until("unavailable", func() bool { return errors.Is(f.lost, store.ErrUnavailable) })
+	must(t, os.WriteFile(file, []byte("right"), 0o600))
+	s.start(t)
+	f.has("")
+	if f.losses != 3 {
+		t.Errorf("%d losses, 3 reasons", f.losses)
+	}
 }
 
 func TestNoUser(t *testing.T) {

@@ -94,3 +94,30 @@ func TestCluster(t *testing.T) {
 	within(t, "a value after the quorum's return", time.Since(began), 5*time.Second)
 	members[second].signal(syscall.SIGCONT)
 }
+
+// A follower hands a write to a leader that has just died: it is lost, and that
+// is known long before the follower gives it up.
+func TestLostWrite(t *testing.T) {
+	t.Parallel()
+	members := newCluster(t)
+	for n := range 3 {
+		dead := leader(t, members)
+		follower := members[(dead+1)%len(members)]
+		c := open(t, at(follower.url()))
+		put(t, c, "/t/a", "1")
+		members[dead].kill()
+		began := time.Now()
+		_, err := c.Commit(t.Context(), nil, store.Put("/t/a", []byte("2")))
+		took := time.Since(began)
+		within(t, "the answer to a write without a leader", took, 2*time.Second)
+		if err != nil && !strings.Contains(err.Error(), "the leader changed") {
+			t.Errorf("write %d, after %v: %v", n, took, err)
+		}
+		eventually(t, func() error {
+			_, err := c.Commit(t.Context(), nil, store.Put("/t/a", []byte("3")))
+			return err
+		})
+		must(t, c.Close())
+		members[dead].start(t)
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"github.com/listener-agent/listener/store/storetest"
 )
 
-func open(t *testing.T, o etcd.Options) *etcd.Store {
+func open(t testing.TB, o etcd.Options) *etcd.Store {
 	t.Helper()
 	s, err := etcd.Open(o)
 	must(t, err)
@@ -24,10 +24,14 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 	operator := s.bare(t)
 	h := &storetest.Harness{
 		Store: open(t, at(p.url())), Other: open(t, at(s.url())),
-		Cut: p.Cut, Heal: p.Heal,
-		Restart: s.restart, Wipe: s.wipe, Snapshot: s.snapshot,
+		Cut: hook(p.Cut), Heal: hook(p.Heal), Swallow: hook(p.Swallow),
+		Restart: hook(s.restart), Wipe: hook(s.wipe), Snapshot: s.snapshot,
+		Kill: func(t *testing.T) {
+			s.kill()
+			s.start(t)
+		},
 		Compact: func(t *testing.T) { compact(t, operator) },
-		Wait:    limit,
+		Wait:    limit, Histories: true,
 	}
 	h.Reopen = func(t *testing.T) store.Store {
 		must(t, h.Store.Close())
@@ -36,9 +40,11 @@ func harness(t *testing.T, s *server) *storetest.Harness {
 	return h
 }
 
+func hook(do func(testing.TB)) func(*testing.T) { return func(t *testing.T) { do(t) } }
+
 // The suite looks for goroutines left behind, so nothing may run beside it.
 func TestContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newServer(t)) })
+	storetest.Run(t, func(t *testing.T) *storetest.Harness { return harness(t, newProcess(t, "--unsafe-no-fsync")) })
 }
 
 // The oldest one that is supported, as Debian has it.

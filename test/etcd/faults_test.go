@@ -26,6 +26,22 @@ func TestKilled(t *testing.T) {
 	}
 	put(t, c, "/t/a", "2")
 	f.has("/t/a=2")
+
+	// What is known of the history are keys of a session, too.
+	x, err := c.Session(t.Context(), time.Minute, "")
+	must(t, err)
+	_, err = c.Commit(t.Context(), nil, store.PutSession("/t/b", []byte("3"), x))
+	must(t, err)
+	f.has("/t/a=2 /t/b=3")
+	for range 2 {
+		s.kill()
+		f.isLost("unavailable")
+		s.start(t)
+		f.has("/t/a=2 /t/b=3")
+	}
+	if f.others > 0 {
+		t.Error("the same store is taken for another one")
+	}
 }
 
 func TestWipedAndWrittenByAnother(t *testing.T) {
@@ -193,8 +209,10 @@ func TestLongList(t *testing.T) {
 		}
 	}
 	<-done
-	f := follow(t, c, "/t/")
-	f.until("all keys", func() bool { return len(f.values) == n })
+	for _, prefixes := range [][]string{{"/t/"}, {"/s/", "/t/", "/u/"}} { // alone, and in one request with others
+		f := follow(t, c, prefixes...)
+		f.until("all keys", func() bool { return len(f.values) == n })
+	}
 }
 
 func number(i int) string {

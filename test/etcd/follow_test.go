@@ -18,6 +18,7 @@ type follower struct {
 	values map[string]string
 	rev    uint64
 	resets int
+	others int // Resets of another history
 	losses int
 	lost   error // nil while it is not
 }
@@ -54,6 +55,9 @@ func (f *follower) apply(u store.Update) {
 	case store.Reset:
 		f.values, f.lost = map[string]string{}, nil
 		f.resets++
+		if u.OtherHistory {
+			f.others++
+		}
 	}
 	f.rev = u.Rev
 	for _, kv := range u.KVs {

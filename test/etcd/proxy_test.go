@@ -4,26 +4,34 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // proxy is a TCP link that can be cut, and that can swallow what it is given.
 type proxy struct {
 	listener net.Listener
 	work     sync.WaitGroup
+	bytes    atomic.Int64 // that were passed, both ways
 
 	mu     sync.Mutex // guards following
 	target string
 	cut    bool
-	hole   chan struct{} // closed when the link passes bytes; nil: it does
+	gate   *gate // of new connections
 	conns  map[net.Conn]struct{}
+	black  []*gate     // of connections that stay so
+	times  []time.Time // of connections that were made
 }
 
-func newProxy(t *testing.T, target string) *proxy {
+// gate is what the bytes of connections go through; nil: it is open.
+type gate struct{ closed chan struct{} }
+
+func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	p := &proxy{listener: ln, target: target, conns: make(map[net.Conn]struct{})}
+	p := &proxy{listener: ln, target: target, gate: new(gate), conns: make(map[net.Conn]struct{})}
 	p.work.Go(p.accept)
 	t.Cleanup(func() {
 		ln.Close()
@@ -42,6 +50,9 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
+		p.times = append(p.times, time.Now())
+		p.mu.Unlock()
 		p.work.Go(func() { p.serve(c) })
 	}
 }
@@ -51,7 +62,10 @@ func (p *proxy) serve(c net.Conn) {
 		return
 	}
 	defer p.remove(c)
-	p.wait() // in a hole nothing is connected
+	p.mu.Lock()
+	g := p.gate
+	p.mu.Unlock()
+	p.wait(g) // in a hole nothing is connected
 	up, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
@@ -63,7 +77,7 @@ func (p *proxy) serve(c net.Conn) {
 	var both sync.WaitGroup
 	for _, way := range [][2]net.Conn{{c, up}, {up, c}} {
 		both.Go(func() {
-			p.copy(way[0], way[1])
+			p.copy(g, way[0], way[1])
 			way[0].Close()
 			way[1].Close()
 		})
@@ -71,11 +85,12 @@ func (p *proxy) serve(c net.Conn) {
 	both.Wait()
 }
 
-func (p *proxy) copy(to io.Writer, from io.Reader) {
+func (p *proxy) copy(g *gate, to io.Writer, from io.Reader) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		p.wait()
+		p.wait(g)
+		p.bytes.Add(int64(n))
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
@@ -106,12 +121,12 @@ func (p *proxy) remove(c net.Conn) {
 }
 
 // wait blocks while the link is a black hole.
-func (p *proxy) wait() {
+func (p *proxy) wait(g *gate) {
 	p.mu.Lock()
-	hole := p.hole
+	closed := g.closed
 	p.mu.Unlock()
-	if hole != nil {
-		<-hole
+	if closed != nil {
+		<-closed
 	}
 }
 
@@ -124,7 +139,7 @@ func (p *proxy) close() {
 }
 
 // Cut ends all connections and accepts no other.
-func (p *proxy) Cut(*testing.T) {
+func (p *proxy) Cut(testing.TB) {
 	p.mu.Lock()
 	p.cut = true
 	p.mu.Unlock()
@@ -132,27 +147,47 @@ func (p *proxy) Cut(*testing.T) {
 }
 
 // Swallow makes the link a black hole: connections stay, nothing arrives.
-func (p *proxy) Swallow(*testing.T) {
+func (p *proxy) Swallow(testing.TB) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hole == nil {
-		p.hole = make(chan struct{})
+	if p.gate.closed == nil {
+		p.gate.closed = make(chan struct{})
 	}
 }
 
 func (p *proxy) pass() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hole != nil {
-		close(p.hole)
-		p.hole = nil
+	for _, g := range append(p.black, p.gate) {
+		if g.closed != nil {
+			close(g.closed)
+		}
 	}
+	p.gate, p.black = new(gate), nil
+}
+
+// accepted returns when connections were made since it was called last.
+func (p *proxy) accepted() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	times := p.times
+	p.times = nil
+	return times
+}
+
+// passNew mends a black hole for new connections only: the old ones stay open,
+// and say nothing.
+func (p *proxy) passNew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.black = append(p.black, p.gate)
+	p.gate = new(gate)
 }
 
 // Heal mends what Cut and Swallow did. What was swallowed stays lost.
-func (p *proxy) Heal(*testing.T) {
+func (p *proxy) Heal(testing.TB) {
 	p.mu.Lock()
-	swallowed := p.hole != nil
+	swallowed := p.gate.closed != nil
 	p.cut = false
 	p.mu.Unlock()
 	if swallowed {

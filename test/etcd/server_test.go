@@ -2,6 +2,8 @@ package etcd_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -13,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/zap"
@@ -22,12 +26,30 @@ import (
 // limit is far beyond what anything here takes on a busy machine.
 const limit = 90 * time.Second
 
-// asServer makes the test binary an etcd server, which takes etcd's flags.
-const asServer = "LISTENER_TEST_ETCD"
+// asServer makes the test binary an etcd server, which takes etcd's flags, and
+// asUtility an etcdutl.
+const (
+	asServer  = "LISTENER_TEST_ETCD"
+	asUtility = "LISTENER_TEST_ETCDUTL"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asServer) != "" {
+	switch {
+	case os.Getenv(benchRole) != "":
+		if err := playBench(os.Getenv(benchRole)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	case os.Getenv(asServer) != "":
 		etcdmain.Main(os.Args)
+		return
+	case os.Getenv(asUtility) != "":
+		c := &cobra.Command{Use: "etcdutl"}
+		c.AddCommand(etcdutl.NewSnapshotCommand())
+		if err := c.Execute(); err != nil {
+			os.Exit(1)
+		}
 		return
 	}
 	os.Exit(m.Run())
@@ -49,20 +71,20 @@ type server struct {
 }
 
 // newServer starts one inside the test.
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	return startServer(t, "", nil)
 }
 
 // newProcess starts this module's etcd as a process.
-func newProcess(t *testing.T, args ...string) *server {
+func newProcess(t testing.TB, args ...string) *server {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	return startServer(t, self, nil, args...)
 }
 
-func startServer(t *testing.T, bin string, edit func(*server), args ...string) *server {
+func startServer(t testing.TB, bin string, edit func(*server), args ...string) *server {
 	t.Helper()
 	s := &server{dir: filepath.Join(t.TempDir(), "data"), client: freeAddress(t), peer: freeAddress(t), bin: bin, args: args}
 	if edit != nil {
@@ -74,7 +96,7 @@ func startServer(t *testing.T, bin string, edit func(*server), args ...string) *
 }
 
 // freeAddress is one that nobody listens on now.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -89,13 +111,13 @@ func (s *server) url() string {
 	return "http://" + s.client
 }
 
-func (s *server) start(t *testing.T) {
+func (s *server) start(t testing.TB) {
 	t.Helper()
 	s.launch(t)
 	s.serves(t)
 }
 
-func (s *server) launch(t *testing.T) {
+func (s *server) launch(t testing.TB) {
 	t.Helper()
 	if s.bin == "" {
 		s.embed(t)
@@ -119,7 +141,7 @@ func (s *server) launch(t *testing.T) {
 	}(s.proc, s.ended)
 }
 
-func (s *server) embed(t *testing.T) {
+func (s *server) embed(t testing.TB) {
 	t.Helper()
 	c := embed.NewConfig()
 	c.Dir, c.TickMs, c.ElectionMs = s.dir, 10, 100
@@ -137,7 +159,7 @@ func (s *server) embed(t *testing.T) {
 }
 
 // serves waits until the server answers.
-func (s *server) serves(t *testing.T) {
+func (s *server) serves(t testing.TB) {
 	t.Helper()
 	until(t, "an etcd that listens", func() bool {
 		select {
@@ -188,13 +210,13 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
-func (s *server) restart(t *testing.T) {
+func (s *server) restart(t testing.TB) {
 	t.Helper()
 	s.stop()
 	s.start(t)
 }
 
-func (s *server) wipe(t *testing.T) {
+func (s *server) wipe(t testing.TB) {
 	t.Helper()
 	s.stop()
 	must(t, os.RemoveAll(s.dir))
@@ -204,8 +226,9 @@ func (s *server) wipe(t *testing.T) {
 // snapshot copies the data; what it returns puts the copy in their place.
 func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 	t.Helper()
-	saved := filepath.Join(t.TempDir(), "saved")
+	saved := s.dir + ".saved" // one at a time: it is big
 	s.stop()
+	must(t, os.RemoveAll(saved))
 	must(t, os.CopyFS(saved, os.DirFS(s.dir)))
 	s.start(t)
 	return func(t *testing.T) {
@@ -214,6 +237,35 @@ func (s *server) snapshot(t *testing.T) (setBack func(*testing.T)) {
 		must(t, os.RemoveAll(s.dir))
 		must(t, os.CopyFS(s.dir, os.DirFS(saved)))
 		must(t, private(s.dir))
+		s.start(t)
+	}
+}
+
+// backup saves a snapshot as etcdctl does; what it returns restores it with
+// etcdutl, and starts the server on it.
+func (s *server) backup(t testing.TB) (restore func(t testing.TB, flags ...string)) {
+	t.Helper()
+	from, err := s.bare(t).Snapshot(t.Context())
+	must(t, err)
+	defer from.Close()
+	path := filepath.Join(t.TempDir(), "snapshot.db")
+	to, err := os.Create(path)
+	must(t, err)
+	defer to.Close()
+	_, err = io.Copy(to, from)
+	must(t, err)
+	return func(t testing.TB, flags ...string) {
+		t.Helper()
+		s.kill()
+		must(t, os.RemoveAll(s.dir))
+		c := exec.Command(self(t), append([]string{
+			"snapshot", "restore", path, "--data-dir", s.dir, "--name", "default",
+			"--initial-cluster", "default=http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
+		}, flags...)...)
+		c.Env = append(os.Environ(), asUtility+"=1")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("etcdutl: %v\n%s", err, out)
+		}
 		s.start(t)
 	}
 }
@@ -233,7 +285,7 @@ func private(dir string) error {
 }
 
 // bare is etcd's own client, to do what an operator does.
-func (s *server) bare(t *testing.T, edit ...func(*clientv3.Config)) *clientv3.Client {
+func (s *server) bare(t testing.TB, edit ...func(*clientv3.Config)) *clientv3.Client {
 	t.Helper()
 	o := clientv3.Config{Endpoints: []string{s.url()}, Logger: zap.NewNop()}
 	if s.dialer != nil {
@@ -248,7 +300,7 @@ func (s *server) bare(t *testing.T, edit ...func(*clientv3.Config)) *clientv3.Cl
 	return c
 }
 
-func compact(t *testing.T, c *clientv3.Client) {
+func compact(t testing.TB, c *clientv3.Client) {
 	t.Helper()
 	resp, err := c.Get(t.Context(), "none")
 	must(t, err)
@@ -266,7 +318,7 @@ func must(t testing.TB, err error) {
 }
 
 // until waits for a condition.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

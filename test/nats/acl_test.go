@@ -16,7 +16,7 @@ import (
 // permissions is what `listener acl nats` prints.
 func permissions(t *testing.T, args ...string) string {
 	t.Helper()
-	exe, err := binary()
+	exe, err := builtBinary()
 	must(t, err)
 	out, err := exec.Command(exe, append([]string{"acl", "nats"}, args...)...).Output()
 	must(t, err)
@@ -26,7 +26,14 @@ func permissions(t *testing.T, args ...string) string {
 // as opens the bucket "listener" as a user.
 func as(t *testing.T, s *server, u user) *nats.Store {
 	t.Helper()
+	return asNode(t, s, u, "")
+}
+
+// asNode does it on a node.
+func asNode(t *testing.T, s *server, u user, node string) *nats.Store {
+	t.Helper()
 	o := options(s.url())
+	o.Node = node
 	o.NKeyFile = write(t, filepath.Join(t.TempDir(), "seed"), u.seed)
 	return openStore(t, o)
 }
@@ -122,7 +129,7 @@ func TestACLPerNode(t *testing.T) {
 	}
 	s := startServer(t, "authorization { users = [ { nkey: "+admin.public+" }\n"+node("web1", user1)+node("web2", user2)+"] }")
 	operator := made(t, s, admin)
-	web1, web2 := as(t, s, user1), as(t, s, user2)
+	web1, web2 := asNode(t, s, user1, "web1"), asNode(t, s, user2, "web2")
 	answers(t, web1, web2)
 	ctx, shop, bank := t.Context(), store.Space{Prefix: "/listener/v1", Federation: "shop"}, store.Space{Prefix: "/listener/v1", Federation: "bank"}
 	own := shop.Provider("API_URL", "eu", "web1", "api")
@@ -153,6 +160,32 @@ func TestACLPerNode(t *testing.T) {
 		t.Errorf("the provider of another is now %q", kv.Value)
 	}
 	put(t, web2, shop.Provider("API_URL", "eu", "web2", "api"), "u")
+
+	// The session of another can be neither ended nor taken over nor used.
+	_, err = web2.Session(ctx, time.Minute, x.ID())
+	denied(t, "resume the session of another", err)
+	_, err = web2.Commit(ctx, nil, store.PutSession(shop.Key("nodes", "web2"), nil, x))
+	denied(t, "bind to the session of another", err)
+	bare := asClient(t, s, user2)
+	answer, err := bare.Request("$KV.listener.=s."+x.ID(), nil, 200*time.Millisecond)
+	if err == nil {
+		t.Errorf("a client of another node's credential wrote to the session: %s", answer.Data)
+	}
+	same, err := asNode(t, s, user1, "web1").Session(ctx, time.Minute, x.ID())
+	must(t, err)
+	must(t, same.Close(ctx))
+	f.lacks(own)
+}
+
+// asClient is a client that is no agent.
+func asClient(t *testing.T, s *server, u user) *gonats.Conn {
+	t.Helper()
+	seed, err := gonats.NkeyOptionFromSeed(write(t, filepath.Join(t.TempDir(), "seed"), u.seed))
+	must(t, err)
+	nc, err := gonats.Connect(s.url(), seed, gonats.ErrorHandler(func(*gonats.Conn, *gonats.Subscription, error) {}))
+	must(t, err)
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 // What no permissions of NATS prevent, as docs/stores.md says. When this fails
@@ -166,7 +199,7 @@ func TestACLLimits(t *testing.T) {
 	put(t, operator, "/listener/v1/bank/values/A", "secret")
 
 	// Federations in one bucket can read each other.
-	web2 := as(t, s, node)
+	web2 := asNode(t, s, node, "web2")
 	answers(t, web2)
 	if kv := get(t, web2, "/listener/v1/bank/values/A"); string(kv.Value) != "secret" {
 		t.Errorf("%q", kv.Value)
@@ -174,14 +207,20 @@ func TestACLLimits(t *testing.T) {
 
 	// Who may read can have the server send the answer to any subject of the
 	// account, so that it becomes the value of a key.
-	seed, err := gonats.NkeyOptionFromSeed(write(t, filepath.Join(t.TempDir(), "seed"), node.seed))
-	must(t, err)
-	nc, err := gonats.Connect(s.url(), seed)
-	must(t, err)
-	defer nc.Close()
+	nc := asClient(t, s, node)
 	must(t, nc.PublishRequest("$JS.API.DIRECT.GET.KV_listener.$KV.listener.listener.v1.bank.values.A", "$KV.listener.listener.v1.bank.values.B", nil))
 	eventually(t, "the answer is a value", func() error {
 		_, err := operator.Get(t.Context(), "/listener/v1/bank/values/B")
 		return err
 	})
+
+	// Who may write one key can empty the bucket by it: a bucket whose keys
+	// can expire has to allow that. Agents notice.
+	f := follow(t, operator, "/listener/v1/bank/")
+	f.has("/listener/v1/bank/values/A", "secret")
+	m := gonats.NewMsg("$KV.listener.listener.v1.shop.nodes.web2")
+	m.Header.Set("Nats-Rollup", "all")
+	_, err := nc.RequestMsg(m, 10*time.Second)
+	must(t, err)
+	f.until("nothing is there", func() bool { return f.resets > 1 && len(f.state) == 0 })
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// binary builds the agent, once.
-var binary = sync.OnceValues(func() (string, error) {
+// builtBinary builds the agent, once.
+var builtBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "listener-nats-")
 	if err != nil {
 		return "", err
@@ -41,12 +41,12 @@ type node struct {
 	cmd  *exec.Cmd
 }
 
-const manifestJSON = `{"id": "app", "command": true, "requires": {"URL": "{DATABASE_URL}", "OTHER": "{OTHER_URL}"}}`
+const manifestJSON = `{"id": "app", "command": true, "requires": {"URL": "{DATABASE_URL}", "OTHER": "{OTHER_URL}", "EXTRA": "{EXTRA?}"}}`
 
 // newNode prepares one whose command appends a line per run.
 func newNode(t *testing.T, url, extra string) *node {
 	t.Helper()
-	exe, err := binary()
+	exe, err := builtBinary()
 	must(t, err)
 	n := &node{t: t, dir: t.TempDir(), exe: exe}
 	settings := fmt.Sprintf(`
@@ -109,6 +109,12 @@ func (n *node) stop() {
 		log, _ := os.ReadFile(n.path("log"))
 		n.t.Logf("the agent's log:\n%s", log)
 	}
+}
+
+// crash ends the agent as kill -9 does.
+func (n *node) crash() {
+	_ = n.cmd.Process.Kill()
+	_ = n.cmd.Wait()
 }
 
 // run runs a command of the binary against the agent's socket.
@@ -243,9 +249,11 @@ func TestAgentWrongCredentials(t *testing.T) {
 	must(t, os.WriteFile(seed, bad.seed, 0o600))
 	n := newNode(t, s.url(), fmt.Sprintf("nkey_file = %q", seed))
 	n.start()
+	began := time.Now()
 	if text := n.says("permission denied"); !strings.Contains(text, "uthorization") {
 		t.Errorf("the condition says %s", text)
 	}
+	within(t, "status said so", began, 2*time.Second)
 	must(t, os.WriteFile(seed, good.seed, 0o600))
 	n.saysNot("permission denied")
 	n.must("put", "DATABASE_URL", "db1")

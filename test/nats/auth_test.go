@@ -101,6 +101,15 @@ func TestPermissions(t *testing.T) {
 	if kv := get(t, n, "/f/others/a"); string(kv.Value) != "1" {
 		t.Errorf("%q", kv.Value)
 	}
+
+	// A session that cannot refresh one of its keys says so at once.
+	commit(t, a, nil, store.PutSession("/f/others/s", nil, x))
+	began := time.Now()
+	_, err = n.Session(t.Context(), time.Minute, x.ID())
+	if !errors.Is(err, store.ErrPermission) || !strings.Contains(err.Error(), "$KV.listener.f.others.s") {
+		t.Errorf("resumed: %v", err)
+	}
+	within(t, "the refresh was denied", began, 500*time.Millisecond)
 }
 
 // A user by JWT; its credentials file comes late, and with the wrong user
@@ -182,6 +191,50 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Certificates that have expired, first the server's, then the agent's, and
+// are renewed while the agent runs.
+func TestExpiredCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca")
+	over := time.Now().Add(-time.Minute)
+	cert, key := ca.issueUntil(t, dir, "server", over)
+	s := startServer(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.file))
+	o := defaults(s.url())
+	o.CAFile = ca.file
+	o.CertFile, o.KeyFile = ca.issue(t, dir, "client")
+	a := openStore(t, o)
+	f := follow(t, a, "/t/")
+	began := time.Now()
+	f.until("Lost", func() bool { return f.lost != nil })
+	within(t, "Lost with an expired certificate", began, 2*time.Second)
+	if !errors.Is(f.lost, store.ErrUnavailable) || !strings.Contains(f.lost.Error(), "expired") {
+		t.Errorf("Lost says %v", f.lost)
+	}
+	ca.issue(t, dir, "server")
+	s.kill()
+	s.start(t)
+	put(t, a, "/t/a", "1")
+	f.has("/t/a", "1")
+
+	ca.issueUntil(t, dir, "client", over)
+	s.kill()
+	s.start(t)
+	f.until("Lost", func() bool { return f.lost != nil })
+	eventually(t, "the reason", func() error {
+		_, err := a.Get(t.Context(), "/t/a")
+		if err == nil || !strings.Contains(err.Error(), "expired") && !strings.Contains(err.Error(), "certificate") {
+			return fmt.Errorf("get with an expired certificate: %w", err)
+		}
+		t.Log(err)
+		return nil
+	})
+	ca.issue(t, dir, "client")
+	f.until("a Reset", func() bool { return f.lost == nil })
+	put(t, a, "/t/a", "2")
+	f.has("/t/a", "2")
+}
+
 // authority signs certificates.
 type authority struct {
 	file string
@@ -209,10 +262,15 @@ func newAuthority(t testing.TB, dir, name string) authority {
 
 func (a authority) issue(t testing.TB, dir, name string) (certFile, keyFile string) {
 	t.Helper()
+	return a.issueUntil(t, dir, name, time.Now().Add(time.Hour))
+}
+
+func (a authority) issueUntil(t testing.TB, dir, name string, end time.Time) (certFile, keyFile string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: end,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}

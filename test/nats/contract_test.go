@@ -10,6 +10,7 @@ import (
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/nats"
 	"github.com/listener-agent/listener/store/storetest"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // options are those of a test: quick to notice what went wrong.
@@ -70,7 +71,18 @@ func harness(t *testing.T) *storetest.Harness {
 	}
 	h.Cut = func(*testing.T) { p.set(cut) }
 	h.Heal = func(*testing.T) { p.set(open) }
+	// The history that NATS keeps are the markers of keys that were removed.
+	h.Compact = func(t *testing.T) {
+		kv, err := jetStream(t, s).KeyValue(t.Context(), "listener")
+		must(t, err)
+		must(t, kv.PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)))
+	}
+	h.Swallow = func(*testing.T) { p.set(black) }
 	h.Restart = func(t *testing.T) {
+		s.stop()
+		s.start(t)
+	}
+	h.Kill = func(t *testing.T) {
 		s.kill()
 		s.start(t)
 	}

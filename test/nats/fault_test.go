@@ -160,12 +160,97 @@ func TestBucketRemoved(t *testing.T) {
 		return err
 	})
 	f.until("the new state", func() bool { return fmt.Sprint(f.values()) == "map[/t/b:3]" })
+	if f.others != 2 {
+		t.Errorf("%d Resets of %d are of another history, want both", f.others, f.resets)
+	}
+}
+
+// A bucket that took the other's place is ahead of all that was seen, so that
+// no revision tells.
+func TestBucketReplaced(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	p := startProxy(t, s.addr())
+	a, b := openStore(t, options(p.url())), openStore(t, options(s.url()))
+	put(t, b, "/t/a", "1")
+	put(t, b, "/t/b", "1")
+	f := follow(t, a, "/t/")
+	f.has("/t/b", "1")
+	p.set(cut)
+	f.until("Lost", func() bool { return f.lost != nil })
+	put(t, b, "/t/a", "2")
+	p.set(open)
+	f.has("/t/a", "2")
+	if f.others != 0 {
+		t.Error("the same bucket is of another history")
+	}
+	for round := 1; round <= 2; round++ {
+		p.set(cut)
+		f.until("Lost", func() bool { return f.lost != nil })
+		if round == 1 {
+			must(t, jetStream(t, s).DeleteStream(t.Context(), "KV_listener"))
+		} else {
+			s.wipe(t)
+		}
+		eventually(t, "the new bucket is ahead", func() error {
+			rev, err := b.Commit(t.Context(), nil, store.Put("/t/a", fmt.Append(nil, round+2)))
+			if err == nil && rev <= f.rev+10 {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		p.set(open)
+		f.lacks("/t/b")
+		f.has("/t/a", fmt.Sprint(round+2))
+		if f.others != round {
+			t.Errorf("%d Resets are of another history, want %d", f.others, round)
+		}
+		put(t, b, "/t/b", "1")
+		f.has("/t/b", "1")
+	}
+}
+
+// Emptied behind the agent's back, without a marker for any key.
+func TestBucketPurged(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	a := openStore(t, options(s.url()))
+	put(t, a, "/t/a", "1")
+	put(t, a, "/t/b", "1")
+	f := follow(t, a, "/t/")
+	f.has("/t/b", "1")
+	stream, err := jetStream(t, s).Stream(t.Context(), "KV_listener")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	began := time.Now()
+	f.until("nothing is there", func() bool { return len(f.state) == 0 })
+	within(t, "noticed that the bucket was emptied", began, time.Second)
+	put(t, a, "/t/a", "1")
+	put(t, a, "/t/b", "1")
+	f.has("/t/b", "1")
+
+	// A key that is written before anybody looks hides nothing.
+	kv, err := jetStream(t, s).KeyValue(t.Context(), "listener")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	_, err = kv.Put(t.Context(), "t.b", []byte("2"))
+	must(t, err)
+	f.has("/t/b", "2")
+	f.lacks("/t/a")
+	if f.others != 2 {
+		t.Errorf("%d Resets are of another history, want both", f.others)
+	}
+	eventually(t, "a write", func() error {
+		_, err := a.Commit(t.Context(), nil, store.Put("/t/a", []byte("2")))
+		return err
+	})
+	f.has("/t/a", "2")
 }
 
 // jetStream is a bare client.
 func jetStream(t testing.TB, s *server) jetstream.JetStream {
 	t.Helper()
-	nc, err := client.Connect(s.url())
+	nc, err := client.Connect(s.url(), client.ErrorHandler(func(*client.Conn, *client.Subscription, error) {}))
 	must(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

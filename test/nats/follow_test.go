@@ -16,6 +16,7 @@ type follower struct {
 	rev     uint64
 	lost    error
 	resets  int
+	others  int // Resets that are of another history
 	changes int
 }
 
@@ -49,6 +50,9 @@ func (f *follower) apply(u store.Update) {
 		clear(f.state)
 		f.lost = nil
 		f.resets++
+		if u.OtherHistory {
+			f.others++
+		}
 	case store.Change:
 		f.changes++
 	}

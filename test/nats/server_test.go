@@ -20,9 +20,19 @@ import (
 // killed and stopped, and has no goroutines in the process under test.
 const serverConfig = "LISTENER_TEST_NATS_CONFIG"
 
+// otherServer names the program of another version of the server to test with.
+const otherServer = "LISTENER_TEST_NATS_SERVER"
+
 func TestMain(m *testing.M) {
 	if config := os.Getenv(serverConfig); config != "" {
 		serve(config)
+	}
+	if kind := os.Getenv(fleetKind); kind != "" {
+		if err := fleet(kind); err != nil {
+			fmt.Fprintln(os.Stderr, kind+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	// Tests wait for time to pass, more than for processors.
 	flag.Parse()
@@ -59,13 +69,24 @@ type server struct {
 	dir    string
 	port   int
 	config string // beside port and JetStream
-	cmd    *exec.Cmd
+	// jetstream has more settings of that, through what to start it with.
+	jetstream string
+	through   []string
+	cmd       *exec.Cmd
 }
 
 func startServer(t testing.TB, config string) *server {
 	t.Helper()
-	s := &server{dir: t.TempDir(), port: freePort(t), config: config}
+	s := newServer(t)
+	s.config = config
 	s.start(t)
+	return s
+}
+
+// newServer does not start it yet.
+func newServer(t testing.TB) *server {
+	t.Helper()
+	s := &server{dir: t.TempDir(), port: freePort(t)}
 	t.Cleanup(s.kill)
 	return s
 }
@@ -85,14 +106,36 @@ func (s *server) url() string  { return "nats://" + s.addr() }
 func (s *server) start(t testing.TB) {
 	t.Helper()
 	config := filepath.Join(s.dir, "nats.conf")
-	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nlog_file: %q\njetstream { store_dir: %q }\n%s\n", s.port, filepath.Join(s.dir, "log"), s.data(), s.config)
+	jetstream := fmt.Sprintf("store_dir: %q", s.data())
+	if s.jetstream != "" {
+		jetstream += ", " + s.jetstream
+	}
+	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nlog_file: %q\njetstream { %s }\n%s\n", s.port, filepath.Join(s.dir, "log"), jetstream, s.config)
 	must(t, os.WriteFile(config, []byte(text), 0o600))
 	exe, err := os.Executable()
 	must(t, err)
 	s.cmd = exec.Command(exe)
+	other := os.Getenv(otherServer)
+	if other != "" {
+		s.cmd = exec.Command(other, "-c", config)
+	}
+	if len(s.through) > 0 {
+		s.cmd = exec.Command(s.through[0], append(s.through[1:], s.cmd.Args...)...)
+	}
 	s.cmd.Env = append(os.Environ(), serverConfig+"="+config)
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if other != "" {
+		must(t, s.cmd.Start())
+		eventually(t, "the server listens", func() error {
+			c, err := net.Dial("tcp", s.addr())
+			if err == nil {
+				c.Close()
+			}
+			return err
+		})
+		return
+	}
 	out, err := s.cmd.StdoutPipe()
 	must(t, err)
 	must(t, s.cmd.Start())
@@ -110,10 +153,16 @@ func (s *server) stop() {
 // kill ends it as a crash would.
 func (s *server) kill() {
 	s.signal(syscall.SIGKILL)
-	_ = s.cmd.Wait()
+	if s.cmd != nil {
+		_ = s.cmd.Wait()
+	}
 }
 
-func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+func (s *server) signal(sig syscall.Signal) {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(sig)
+	}
+}
 
 func (s *server) wipe(t testing.TB) {
 	t.Helper()

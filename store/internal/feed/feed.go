@@ -6,6 +6,7 @@ package feed
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/listener-agent/listener/store"
@@ -22,6 +23,9 @@ type Feed struct {
 	state state
 	idle  bool // Run has nothing in hand
 	next  pending
+	rev   uint64 // of the newest Reset or Change
+	other bool   // the next Reset is of another history
+	cause error  // of the last Lost
 }
 
 type state uint8
@@ -63,9 +67,19 @@ func (f *Feed) Reset(rev uint64, kvs []store.KV) {
 	if f.state >= refused {
 		return
 	}
-	f.state = live
-	f.next = pending{reset: true, rev: rev, base: kvs}
+	// A Reset that was not taken goes, but not what it said of the history.
+	other := f.other || rev < f.rev || f.next.other
+	f.state, f.rev, f.other = live, rev, false
+	f.next = pending{reset: true, rev: rev, base: kvs, other: other}
 	f.signalLocked()
+}
+
+// OtherHistory says that the next Reset is of another history than what was
+// sent before. A Reset to a lower revision is, without being told.
+func (f *Feed) OtherHistory() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.other = true
 }
 
 // Change sends what one commit wrote and removed, as far as it is under the
@@ -96,25 +110,33 @@ func (f *Feed) Change(rev uint64, kvs []store.KV, gone []store.Gone) {
 		// Straight to a receiver that waits: one wake-up of a goroutine less.
 		select {
 		case f.out <- u:
+			f.rev = rev
 			return
 		default:
 		}
 	}
+	f.rev = rev
 	f.next.change(u)
 	f.signalLocked()
 }
 
-// Lost says that the feed may be out of date, and why. Only the first one
-// before the next Reset is sent.
+// Lost says that the feed may be out of date, and why. Before the next Reset
+// only the first one is sent, and those whose reason is of another kind.
 func (f *Feed) Lost(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state >= lost {
+	if f.state > lost || f.state == lost && SameKind(f.cause, err) {
 		return
 	}
-	f.state = lost
+	f.state, f.cause = lost, err
 	f.next.lose(err)
 	f.signalLocked()
+}
+
+// SameKind says whether two reasons are both refusals, or both not: what an
+// operator does about it is the same.
+func SameKind(a, b error) bool {
+	return errors.Is(a, store.ErrPermission) == errors.Is(b, store.ErrPermission)
 }
 
 func (f *Feed) signalLocked() {

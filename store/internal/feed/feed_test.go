@@ -40,6 +40,9 @@ func text(u store.Update) string {
 		return "L " + u.Err.Error()
 	}
 	words := []string{fmt.Sprintf("%c%d", "?RC"[u.Kind], u.Rev)}
+	if u.OtherHistory {
+		words[0] += "!"
+	}
 	for _, kv := range u.KVs {
 		words = append(words, fmt.Sprintf("%s=%s", kv.Key, kv.Value))
 	}
@@ -97,6 +100,10 @@ func gone(rev uint64, expired bool, keys ...string) step {
 
 func lose(f *feed.Feed) { f.Lost(errors.New("broken")) }
 
+func refuse(f *feed.Feed) { f.Lost(store.ErrPermission) }
+
+func other(f *feed.Feed) { f.OtherHistory() }
+
 func TestFeed(t *testing.T) {
 	// The first update of each case is in the feed's hand when the others
 	// come: those wait and merge.
@@ -115,7 +122,12 @@ func TestFeed(t *testing.T) {
 		"lost once":                   {[]step{reset(1), lose, lose}, "R1|L broken"},
 		"change after lost":           {[]step{reset(1), lose, put(2, "/a")}, "R1|L broken"},
 		"changes go before lost":      {[]step{reset(1), put(2, "/a"), lose}, "R1|C2 /a=2|L broken"},
-		"a reset replaces":            {[]step{reset(5), put(6, "/a"), lose, reset(2, "/b")}, "R5|R2 /b=2"},
+		"lost for another reason":     {[]step{reset(1), refuse, lose, lose}, "R1|L broken"},
+		"a reset replaces":            {[]step{reset(5), put(6, "/a"), lose, reset(7, "/b")}, "R5|R7 /b=7"},
+		"set back":                    {[]step{reset(5), put(6, "/a"), lose, reset(2, "/b")}, "R5|R2! /b=2"},
+		"set back from a change":      {[]step{reset(5), put(8, "/a"), reset(7)}, "R5|R7!"},
+		"another history":             {[]step{reset(5), lose, other, reset(6)}, "R5|R6!"},
+		"another history, twice read": {[]step{reset(5), other, reset(6), lose, reset(7), put(8, "/a")}, "R5|R8! /a=8"},
 		"a waiting reset takes in":    {[]step{reset(5), reset(6, "/a", "/c", "/d"), put(7, "/b", "/c"), gone(8, false, "/d", "/x")}, "R5|R8 /a=6 /b=7 /c=7"},
 		"a waiting reset, then lost":  {[]step{reset(5), reset(6, "/a"), put(7, "/a"), lose}, "R5|R7 /a=7|L broken"},
 		"two resets, between no word": {[]step{reset(5), reset(6, "/a"), lose, reset(7, "/b")}, "R5|R7 /b=7"},

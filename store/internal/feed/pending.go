@@ -13,6 +13,7 @@ import (
 type pending struct {
 	rev    uint64
 	reset  bool
+	other  bool                  // of the Reset: it is of another history
 	base   []store.KV            // of the Reset, sorted by key
 	kvs    map[string]store.KV   // written since, the newest of each key
 	gone   map[string]store.Gone // removed since, and not written again
@@ -45,7 +46,7 @@ func (p *pending) lose(err error) { p.isLost, p.cause = true, err }
 func (p *pending) take() (u store.Update, ok bool) {
 	switch {
 	case p.reset:
-		u = store.Update{Kind: store.Reset, Rev: p.rev, KVs: p.whole()}
+		u = store.Update{Kind: store.Reset, Rev: p.rev, OtherHistory: p.other, KVs: p.whole()}
 	case len(p.kvs)+len(p.gone) > 0:
 		u = store.Update{Kind: store.Change, Rev: p.rev, KVs: p.written(), Gone: slices.SortedFunc(maps.Values(p.gone), byGoneKey)}
 	case p.isLost:

@@ -1,4 +1,6 @@
-package main
+// Package benchenv measures: when a command starts, what a process uses, and how
+// that compares with a floor. It is for benchmarks, here and in test/.
+package benchenv
 
 import (
 	"bytes"
@@ -37,12 +39,12 @@ var stampCode = []byte{
 	0x0f, 0x05, // syscall
 }
 
-// stampCommand makes the smallest static program that writes the time of its
+// StampCommand makes the smallest static program that writes the time of its
 // first instruction to the file named by its first argument.
-func stampCommand(b *testing.B, dir string) string {
+func StampCommand(b *testing.B, dir string) string {
 	path := filepath.Join(dir, "stamp")
 	if runtime.GOARCH != "amd64" { // a bigger one, the same for floor and agent
-		if out, err := exec.Command("go", "build", "-o", path, "./testdata/stamp").CombinedOutput(); err != nil {
+		if out, err := exec.Command("go", "build", "-o", path, "github.com/listener-agent/listener/internal/benchenv/testdata/stamp").CombinedOutput(); err != nil {
 			b.Fatalf("build the command: %v\n%s", err, out)
 		}
 		return path
@@ -70,34 +72,37 @@ func stampCommand(b *testing.B, dir string) string {
 	return path
 }
 
-// stamps is the pipe on which stamp commands report.
-type stamps struct{ f *os.File }
+// Stamps is the pipe on which stamp commands report.
+type Stamps struct{ f *os.File }
 
-// openStamps opens the pipe at path and makes it if need be. It is open for
+// OpenStamps opens the pipe at path and makes it if need be. It is open for
 // writing, too, so that it never ends.
-func openStamps(path string) (stamps, error) {
+func OpenStamps(path string) (Stamps, error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil && err != unix.EEXIST {
-		return stamps{}, err
+		return Stamps{}, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	return stamps{f}, err
+	return Stamps{f}, err
 }
 
-// next waits for the next command's first instruction, at most patience.
-func (s stamps) next() (time.Duration, error) {
+// Next waits for the next command's first instruction, at most Patience.
+func (s Stamps) Next() (time.Duration, error) {
 	var t struct{ Sec, Nsec int64 }
-	if err := s.f.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := s.f.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return 0, err
 	}
 	err := binary.Read(s.f, binary.NativeEndian, &t)
 	return time.Duration(t.Sec)*time.Second + time.Duration(t.Nsec), err
 }
 
-// patience bounds every wait of the benchmark.
-const patience = 30 * time.Second
+// Close closes the pipe.
+func (s Stamps) Close() error { return s.f.Close() }
 
-// monotonic is the clock of the stamps.
-func monotonic() time.Duration {
+// Patience bounds every wait of a benchmark.
+const Patience = 30 * time.Second
+
+// Monotonic is the clock of the stamps.
+func Monotonic() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
 		panic(err)
@@ -105,9 +110,9 @@ func monotonic() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// processCPU is the processor time that a process has used, threads that
+// ProcessCPU is the processor time that a process has used, threads that
 // ended included; see clock_getcpuclockid(3) for the number.
-func processCPU(pid int) time.Duration {
+func ProcessCPU(pid int) time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
 		return 0 // it has ended
