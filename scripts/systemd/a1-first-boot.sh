@@ -67,6 +67,23 @@ settled
 pgrep -f 'sleep 4242' >/dev/null || fail "the daemon is gone"
 pkill -f 'sleep 4242'
 wait_for "no unit is left of the daemon" no_units
+echo talking >/etc/prov.mode
+listener provision --wait >/dev/null
+rm /etc/prov.mode
+systemctl is-active -q "$(units)" || fail "the unit of a daemon that holds the output is not active"
+listener provision --wait >/dev/null || fail "no run beside the daemon"
+pkill -f 'sleep 4242'
+wait_for "no unit is left of that daemon" no_units
+
+say "systemctl stop of a run's unit cancels the step"
+echo wait >/etc/prov.mode
+listener provision >/dev/null
+wait_for "the command runs" test -e /run/prov.started
+rm -f /etc/prov.mode /run/prov.started
+systemctl stop "$(units)"
+wait_for "the run after it" idle
+listener runs -o json | has '"result": "cancelled"' || listener runs show "$(listener runs | awk 'NR == 2 {print $1}')" | has -i cancelled ||
+  fail "not cancelled: $(listener runs)"
 
 say "kill -9 of the agent during a run: it is taken over, and ran once"
 n=$(ran)
@@ -83,10 +100,12 @@ expect_runs $((n + 1)) "kill -9"
 listener runs show latest | has '^result *ok' || fail "not recorded: $(listener runs show latest)"
 has_event adopting || fail "not adopted"
 
-say "systemctl restart during a run: it ends by itself, once, recorded"
+say "an upgrade during a run: it ends by itself, once, recorded"
 n=$(ran)
 listener provision >/dev/null
 wait_for "the command runs" test -e /run/prov.started
+cp /usr/bin/listener /usr/bin/listener.new
+mv /usr/bin/listener.new /usr/bin/listener
 systemctl restart listener
 touch /run/prov.go
 settled
@@ -95,6 +114,7 @@ listener runs show latest | has '^result *ok' || fail "not recorded: $(listener 
 
 say "an agent and a supervisor that are killed: what is left of the command is ended, and it runs again"
 n=$(ran)
+echo escape >/etc/prov.mode # one process has neither our mark nor a parent that has
 listener provision >/dev/null
 wait_for "the command runs" test -e /run/prov.started
 command=$(pgrep -f /usr/local/bin/prov | head -1)
@@ -104,6 +124,7 @@ rm -f /etc/prov.mode /run/prov.started
 wait_for "the run that was lost is done again" has_run $((n + 1))
 settled
 [[ ! -e /proc/$command ]] || fail "the command of the lost run lives"
+pgrep -f 'sleep 4343' >/dev/null && fail "a process of the lost run escaped"
 wait_for "no unit is left" no_units
 
 say "a loop that is stuck is restarted by the watchdog"

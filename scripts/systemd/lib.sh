@@ -25,7 +25,7 @@ wait_for() {
 
 # has TEXT: standard input has it. It reads to the end, so that who writes does
 # not fail.
-has() { grep -e "$1" >/dev/null; }
+has() { grep "$@" >/dev/null; }
 ran() { [[ -e $runs ]] && wc -l <"$runs" || echo 0; }
 has_run() { (($(ran) >= $1)); }
 active() { [[ $(systemctl is-active listener) == active ]]; }
@@ -71,7 +71,10 @@ echo "says run $LISTENER_RUN_ID"
 mode=$(cat /etc/prov.mode 2>/dev/null)
 case $mode in
 wait) touch /run/prov.started; while [[ ! -e /run/prov.go ]]; do sleep 0.02; done; rm -f /run/prov.started /run/prov.go ;;
+escape) env -i setsid sleep 4343 >/dev/null 2>&1 </dev/null &
+  touch /run/prov.started; sleep 60 ;;
 daemon) (setsid sleep 4242 >/dev/null 2>&1 </dev/null &) ;;
+talking) (setsid sleep 4242 </dev/null &) ;;
 sandbox) echo "$$" >/usr/sandbox-test && cp /proc/self/cgroup /run/prov.cgroup ;;
 esac
 echo "$LISTENER_RUN_ID $mode" >>/var/log/prov.log
