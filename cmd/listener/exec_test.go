@@ -59,7 +59,13 @@ func (w *execWorld) file(name, text string, mode os.FileMode) string {
 func (w *execWorld) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(w.exe, append([]string{"--config", "listener.toml"}, args...)...)
 	cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "GORACE=atexit_sleep_ms=0")
-	cmd.Stderr = &lockedBuffer{}
+	// A file: what a command leaves behind would keep a pipe open.
+	out, err := os.CreateTemp(w.dir, "stderr")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = out.Close() })
+	cmd.Stderr = out
 	return cmd
 }
 
@@ -75,10 +81,19 @@ func (w *execWorld) start(args ...string) *exec.Cmd {
 			_ = cmd.Wait()
 		}
 		if w.t.Failed() {
-			w.t.Logf("%v:\n%s", args, cmd.Stderr)
+			w.t.Logf("%v:\n%s", args, w.said(cmd))
 		}
 	})
 	return cmd
+}
+
+// said is what a command wrote to standard error.
+func (w *execWorld) said(cmd *exec.Cmd) string {
+	data, err := os.ReadFile(cmd.Stderr.(*os.File).Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
 }
 
 func (w *execWorld) agent() *exec.Cmd {
@@ -126,12 +141,12 @@ func (w *execWorld) ends(cmd *exec.Cmd, code int) {
 		w.t.Fatalf("%v does not end", cmd.Args)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != code {
-		w.t.Errorf("%v: exit code %d, want %d\n%s", cmd.Args, got, code, cmd.Stderr)
+		w.t.Errorf("%v: exit code %d, want %d\n%s", cmd.Args, got, code, w.said(cmd))
 	}
 }
 
 // loop logs what a command is started with, and waits.
-const loop = `echo "start $X" >> log; while :; do sleep 0.02; done`
+const loop = `echo "start $X" >> log; while [ -e listener.toml ]; do sleep 0.02; done`
 
 // Without flags the command takes the place of listener.
 func TestExecReplaces(t *testing.T) {
@@ -174,7 +189,7 @@ func TestExecKillsAfter(t *testing.T) {
 	w := newExecWorld(t)
 	w.agent()
 	cmd := w.start("exec", "app", "--restart", "--kill-after", "200ms", "--", "sh", "-c",
-		`trap "" TERM; sh -c 'echo $$ > grandchild.pid; while :; do sleep 0.02; done' & `+loop)
+		`trap "" TERM; sh -c 'echo $$ > grandchild.pid; while [ -e listener.toml ]; do sleep 0.02; done' & `+loop)
 	w.logged("start none\n")
 	first := w.pid("grandchild.pid")
 	w.run("put", "X", "1")
@@ -204,7 +219,7 @@ func TestExecEndsLeftovers(t *testing.T) {
 	w := newExecWorld(t)
 	w.agent()
 	w.start("exec", "app", "--restart", "--", "sh", "-c",
-		`[ "$X" = none ] && sh -c 'trap "echo helper ended >> log; exit" TERM; echo $$ > helper.pid; while :; do sleep 0.02; done' & `+
+		`[ "$X" = none ] && sh -c 'trap "echo helper ended >> log; exit" TERM; echo $$ > helper.pid; while [ -e listener.toml ]; do sleep 0.02; done' & `+
 			`[ "$X" = none ] && until [ -s helper.pid ]; do sleep 0.02; done; `+loop)
 	w.logged("start none\n")
 	w.run("put", "X", "1")
@@ -241,7 +256,7 @@ func TestExecAgentAway(t *testing.T) {
 	}
 	_ = agent.Wait()
 	w.until("exec says so", func() bool {
-		return strings.Contains(fmt.Sprint(cmd.Stderr), "the environment is not followed, the command goes on")
+		return strings.Contains(w.said(cmd), "the environment is not followed, the command goes on")
 	})
 	w.run("put", "X", "1", "--store", "local:"+filepath.Join(w.dir, "state"))
 	w.logged("start none\n")
@@ -293,7 +308,7 @@ func TestExecAsInit(t *testing.T) {
 		while [ -e /proc/$(cat orphan.pid) ]; do sleep 0.02; done # a zombie stays there
 		echo "reaped, pid of listener is $PPID" >> log
 		kill -TERM 1
-		while :; do sleep 0.02; done`
+		while [ -e listener.toml ]; do sleep 0.02; done`
 	cmd := w.command("exec", "app", "--restart", "--", "sh", "-c", inside)
 	cmd.Args = append([]string{unshare, "-pf", "--mount-proc", "--kill-child"}, cmd.Args...)
 	cmd.Path = unshare
@@ -303,6 +318,6 @@ func TestExecAsInit(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	w.ends(cmd, 9)
 	if want := "orphan\nreaped, pid of listener is 1\nterm\n"; w.log() != want {
-		t.Errorf("log %q, want %q\n%s", w.log(), want, cmd.Stderr)
+		t.Errorf("log %q, want %q\n%s", w.log(), want, w.said(cmd))
 	}
 }
