@@ -280,7 +280,7 @@ func (a *Agent) publishConditions(add func(status.Condition)) {
 		return
 	}
 	for _, c := range a.pub.p.Status().Conditions {
-		if a.view.auth || c.Name != "publish failing" {
+		if a.view.auth || c.Name != "publish failing" && c.Name != "permission denied" {
 			add(c)
 		}
 	}

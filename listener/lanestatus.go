@@ -8,6 +8,7 @@ import (
 	"github.com/listener-agent/listener/balancer"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/render"
+	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
 	"github.com/listener-agent/listener/store"
 )
@@ -51,7 +52,7 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 	v := a.view
 	set := v.members[key]
 	out := make([]balancer.Entry, 0, len(set))
-	for k := range set {
+	for _, k := range set {
 		e := v.entries[k]
 		if e.none || e.absent() && !e.kept && (e.superseded || v.accepted[key]) {
 			continue
@@ -71,16 +72,32 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 	return out
 }
 
-// localValue is what p's value is on this node: behind a local balancer that
-// has a frontend for it, the address of that.
-func (a *Agent) localValue(key, value string, p store.Provider) string {
-	for _, l := range a.lanes {
-		if l.cfg.Kind == "local" && l.plan != nil && l.plan.Serves(key, p.LocalPort) {
-			value, _ = balancer.Rewrite(value, p, l.cfg.Bind)
-			break
+// Here is what a provider's value is on this node: behind a local balancer
+// that has a frontend for it, the address of that.
+func (p picture) Here(key string, q resolve.Provider) string {
+	for _, l := range p.a.lanes {
+		if l.cfg.Kind != "local" || l.plan == nil {
+			continue
+		}
+		entry := p.entry(key, q)
+		if l.plan.Serves(key, entry.LocalPort) {
+			value, _ := balancer.Rewrite(q.Text, entry, l.cfg.Bind)
+			return value
 		}
 	}
-	return value
+	return q.Text
+}
+
+// entry is what a provider says of itself: this node's own services say it
+// before it is in the store.
+func (p picture) entry(key string, q resolve.Provider) store.Provider {
+	if r := p.a.table.rows[q.Service]; r != nil && q.Node == p.a.node && q.Region == p.a.region && r.offers[key] == q.Text {
+		return p.a.offer(r, q.Text)
+	}
+	if e := p.a.view.entries[valueKey{key: key, region: q.Region, node: q.Node, service: q.Service}]; e.member != nil {
+		return e.p
+	}
+	return store.Provider{}
 }
 
 // laneDrift finds balancer files that somebody changed; with repair they are

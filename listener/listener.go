@@ -125,6 +125,7 @@ type Agent struct {
 	svcs        *services
 	table       *table
 	watch       watchState
+	replica     replicaTimes
 	pub         publishing
 	lanes       []*lane
 	lanesStale  bool // their plans may be other ones
@@ -324,6 +325,9 @@ func (a *Agent) step() time.Duration {
 	a.boot()
 	a.refreshWatch()
 	a.stopAsking()
+	if a.replica.late {
+		a.saveReplica()
+	}
 	if a.booted {
 		a.releaseProviders()
 		a.planLanes()

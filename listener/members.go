@@ -97,7 +97,7 @@ func (v *view) protectMembers(now time.Time) {
 	}
 	total := n
 	for _, set := range v.members {
-		for k := range set {
+		for _, k := range set {
 			if e := v.entries[k]; !e.absent() && serving(e.p.State) {
 				total++
 			}
@@ -117,7 +117,7 @@ func (v *view) protectMembers(now time.Time) {
 func (v *view) supersede(key string, now time.Time) {
 	regions := map[string]bool{}
 	some := false
-	for k := range v.members[key] {
+	for _, k := range v.members[key] {
 		e := v.entries[k]
 		some = some || e.absent()
 		if e.serves() {
@@ -127,15 +127,19 @@ func (v *view) supersede(key string, now time.Time) {
 	if !some {
 		return
 	}
-	for k := range v.members[key] {
+	var over []valueKey
+	for _, k := range v.members[key] {
 		e := v.entries[k]
 		if !e.absent() {
 			continue
 		}
 		e.superseded = e.superseded || regions[k.region]
 		if e.superseded && !e.kept && now.Sub(e.expired) >= protectWindow {
-			v.del(k)
+			over = append(over, k)
 		}
+	}
+	for _, k := range over {
+		v.del(k)
 	}
 }
 
@@ -146,7 +150,7 @@ func (v *view) releaseMembers(now time.Time) (keys []string, next time.Duration)
 		return nil, 0
 	}
 	for key, set := range v.members {
-		for k := range set {
+		for _, k := range set {
 			e := v.entries[k]
 			if !e.absent() || !e.kept {
 				continue
@@ -178,7 +182,7 @@ func (v *view) keptMembers() (keys []string, n int) {
 	}
 	for key, set := range v.members {
 		had := n
-		for k := range set {
+		for _, k := range set {
 			if e := v.entries[k]; e.absent() && e.kept {
 				n++
 			}
@@ -198,7 +202,7 @@ func (v *view) acceptMembers(key string) (keys []string) {
 		if key != "" && of != key {
 			continue
 		}
-		for k := range set {
+		for _, k := range set {
 			if e := v.entries[k]; e.absent() && e.kept {
 				e.kept = false
 				keys = append(keys, of)
@@ -208,19 +212,18 @@ func (v *view) acceptMembers(key string) (keys []string) {
 	return keys
 }
 
-// providers are the entries of key, as resolve asks of them; value says what
-// the value of one is on this node.
-func (v *view) providers(key string, value func(key, value string, p store.Provider) string) []resolve.Provider {
+// providers are the entries of key, as resolve asks of them.
+func (v *view) providers(key string) []resolve.Provider {
 	set := v.members[key]
 	if len(set) == 0 {
 		return nil
 	}
 	out := make([]resolve.Provider, 0, len(set))
-	for k := range set {
+	for _, k := range set {
 		e := v.entries[k]
 		p := resolve.Provider{
 			Region: k.region, Node: k.node, Service: k.service,
-			Text: value(key, e.p.Value, e.p), Rev: e.rev, State: v.memberState(k, e),
+			Text: e.p.Value, Rev: e.rev, State: v.memberState(k, e),
 			Priority: e.p.Priority, Weight: e.p.Weight, UpSince: e.upSince,
 		}
 		if p.State == resolve.Gone {
@@ -250,7 +253,7 @@ func (v *view) memberState(k valueKey, e entry) resolve.ProviderState {
 // providerSeen is when this agent first saw the entry of the one provider
 // that u chose.
 func (v *view) providerSeen(u resolve.Use) time.Time {
-	for k := range v.members[u.Key] {
+	for _, k := range v.members[u.Key] {
 		if k.region == u.Answer.Region && k.node+"/"+k.service == u.Answer.Provider {
 			return v.entries[k].seen
 		}

@@ -13,7 +13,7 @@ import (
 // run; then the published state counts, with what the service offers now.
 func (p picture) Providers(key string) []resolve.Provider {
 	v := p.a.view
-	out := v.providers(key, p.a.localValue)
+	out := v.providers(key)
 	for _, id := range p.a.table.offerers[key] {
 		r := p.a.table.rows[id]
 		text, ready := r.offers[key]
@@ -22,7 +22,7 @@ func (p picture) Providers(key string) []resolve.Provider {
 			Priority: r.m.Priority, Weight: r.m.Weight,
 		}
 		if ready {
-			q.State, q.Text = resolve.Up, p.a.localValue(key, text, p.a.offer(r, text))
+			q.State = resolve.Up
 		}
 		k := valueKey{region: q.Region, key: key, node: q.Node, service: id}
 		i := slices.IndexFunc(out, func(o resolve.Provider) bool { return o.ID() == q.ID() })
@@ -30,7 +30,7 @@ func (p picture) Providers(key string) []resolve.Provider {
 		case entered && !e.absent() && i < 0: // withdrawn
 		case entered && !e.absent():
 			if ready {
-				out[i].Text = p.a.localValue(key, text, p.a.offer(r, text))
+				out[i].Text = text
 			}
 		case i >= 0:
 			out[i] = q

@@ -10,7 +10,7 @@ import (
 func (a *Agent) SeenProviders(ctx context.Context, key string) (map[uint64]time.Time, error) {
 	seen := map[uint64]time.Time{}
 	err := a.do(ctx, func() {
-		for k := range a.view.members[key] {
+		for _, k := range a.view.members[key] {
 			if e := a.view.entries[k]; !e.absent() {
 				seen[e.rev] = e.seen
 			}

@@ -2,9 +2,11 @@ package listener
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/listener-agent/listener/config"
@@ -22,8 +24,8 @@ type view struct {
 	protect config.Protect
 
 	entries map[valueKey]entry
-	// members are the providers among entries, by key.
-	members map[string]map[valueKey]bool
+	// members are the providers among entries, by key, sorted.
+	members map[string][]valueKey
 	// expiries are the providers that expired within the last protectWindow.
 	expiries []valueKey
 	keeps    bool // the removal of some is held
@@ -54,6 +56,11 @@ type valueKey struct{ region, key, node, service string }
 
 func (k valueKey) provider() bool { return k.node != "" }
 
+func (k valueKey) compare(o valueKey) int {
+	return cmp.Or(strings.Compare(k.key, o.key), strings.Compare(k.region, o.region),
+		strings.Compare(k.node, o.node), strings.Compare(k.service, o.service))
+}
+
 type entry struct {
 	text string // a provider's is the entry as it is stored
 	rev  uint64
@@ -66,7 +73,7 @@ type entry struct {
 func newView(space store.Space, region string, protect config.Protect, now time.Time) *view {
 	return &view{
 		space: space, region: region, protect: protect, since: now,
-		entries: map[valueKey]entry{}, members: map[string]map[valueKey]bool{}, gone: map[valueKey]uint64{},
+		entries: map[valueKey]entry{}, members: map[string][]valueKey{}, gone: map[valueKey]uint64{},
 		held: map[valueKey]uint64{}, followed: map[string]bool{}, accepted: map[string]bool{},
 	}
 }
@@ -75,17 +82,20 @@ func newView(space store.Space, region string, protect config.Protect, now time.
 func (v *view) set(k valueKey, e entry) {
 	v.entries[k] = e
 	if k.provider() {
-		if v.members[k.key] == nil {
-			v.members[k.key] = map[valueKey]bool{}
+		if i, found := slices.BinarySearchFunc(v.members[k.key], k, valueKey.compare); !found {
+			v.members[k.key] = slices.Insert(v.members[k.key], i, k)
 		}
-		v.members[k.key][k] = true
 	}
 }
 
 func (v *view) del(k valueKey) {
 	delete(v.entries, k)
 	if k.provider() {
-		if delete(v.members[k.key], k); len(v.members[k.key]) == 0 {
+		i, found := slices.BinarySearchFunc(v.members[k.key], k, valueKey.compare)
+		if found {
+			v.members[k.key] = slices.Delete(v.members[k.key], i, i+1)
+		}
+		if len(v.members[k.key]) == 0 {
 			delete(v.members, k.key)
 		}
 	}
@@ -342,7 +352,7 @@ func (v *view) proven(key string) bool {
 			return false
 		}
 	}
-	for k := range v.members[key] {
+	for _, k := range v.members[key] {
 		if _, held := v.held[k]; held {
 			return false
 		}

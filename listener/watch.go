@@ -146,11 +146,26 @@ func (a *Agent) boot() {
 	}
 }
 
+// replicaTimes keeps the replica of a large view from costing more than all else.
+type replicaTimes struct {
+	next time.Time // not again before
+	late bool      // it changed meanwhile
+}
+
+// replicaShare bounds the time that encoding the replica takes to one part in so many.
+const replicaShare = 50
+
 // saveReplica queues the view for the disk.
 func (a *Agent) saveReplica() {
 	if !a.view.reset {
 		return
 	}
+	if left := time.Until(a.replica.next); left > 0 {
+		a.replica.late = true
+		a.timers.in(left)
+		return
+	}
+	a.replica.late = false
 	path := a.replicaPath()
 	a.slow.later("replica", func() error {
 		var data []byte
@@ -158,9 +173,11 @@ func (a *Agent) saveReplica() {
 			if !a.view.reset {
 				return // another federation meanwhile
 			}
-			if b, err := a.view.snapshot(a.identity(), time.Now()); err == nil {
+			begun := time.Now()
+			if b, err := a.view.snapshot(a.identity(), begun); err == nil {
 				data = b
 			}
+			a.replica.next = begun.Add(replicaShare * time.Since(begun))
 		})
 		if err != nil || data == nil {
 			return nil // stopping: the replica is a little older, which is safe

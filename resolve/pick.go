@@ -101,12 +101,12 @@ func (r *resolver) fromProviders(p manifest.Part, u *Use) (unproven bool) {
 	chosen := r.pic.Chosen(Choice(p))
 	if p.List {
 		i := r.region(by, regions, chosen, best, u)
-		u.Answer = list(by[i], rankOf(i), p.Sep)
+		u.Answer = r.list(p.Key, by[i], rankOf(i), p.Sep)
 		return false
 	}
 	q := r.single(p.Key, by, chosen, best, u)
 	u.Answer = Answer{
-		Rank: rankOf(slices.Index(regions, q.Region)), Text: q.Text, Rev: q.Rev,
+		Rank: rankOf(slices.Index(regions, q.Region)), Text: r.pic.Here(p.Key, q), Rev: q.Rev,
 		Region: q.Region, Provider: q.Node + "/" + q.Service,
 	}
 	return false
@@ -181,11 +181,11 @@ func (r *resolver) single(key string, by [][]Provider, chosen string, best int, 
 }
 
 // list joins the values of all providers, sorted and without repetition.
-func list(up []Provider, rank Rank, sep string) Answer {
+func (r *resolver) list(key string, up []Provider, rank Rank, sep string) Answer {
 	a := Answer{Rank: rank, Region: up[0].Region}
 	var texts, ids []string
 	for _, q := range up {
-		texts = append(texts, q.Text)
+		texts = append(texts, r.pic.Here(key, q))
 		ids = append(ids, q.Node+"/"+q.Service)
 		a.Rev = max(a.Rev, q.Rev)
 	}

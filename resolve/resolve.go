@@ -49,6 +49,8 @@ type Picture interface {
 	Value(region, key string) (Entry, bool)
 	// Providers are all entries of key that matter, up or not, in any order.
 	Providers(key string) []Provider
+	// Here is what the value of a provider is on this node.
+	Here(key string, p Provider) string
 	// Chosen is the provider in use for a choice (see Choice): the ID of one,
 	// or for a list the region of all; "": none yet.
 	Chosen(choice string) string

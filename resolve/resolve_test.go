@@ -44,13 +44,14 @@ func (p fakePicture) Attribute(region, key string) (string, bool) {
 	s, ok := p.attrs[at(region, key)]
 	return s, ok
 }
-func (p fakePicture) Providers(key string) []Provider { return p.providers[key] }
-func (p fakePicture) Proven(key string) bool          { return !p.replica && !p.unknown && !p.unproven[key] }
-func (p fakePicture) Replica() bool                   { return p.replica || p.unknown }
-func (p fakePicture) Known(string) bool               { return !p.unknown }
-func (p fakePicture) Awaited(key string) bool         { return p.awaited[key] }
-func (p fakePicture) Chosen(choice string) string     { return p.chosen[choice] }
-func (p fakePicture) Settled(q Provider) bool         { return p.settled[q.ID()] }
+func (p fakePicture) Providers(key string) []Provider  { return p.providers[key] }
+func (p fakePicture) Proven(key string) bool           { return !p.replica && !p.unknown && !p.unproven[key] }
+func (p fakePicture) Replica() bool                    { return p.replica || p.unknown }
+func (p fakePicture) Known(string) bool                { return !p.unknown }
+func (p fakePicture) Awaited(key string) bool          { return p.awaited[key] }
+func (p fakePicture) Here(_ string, q Provider) string { return q.Text }
+func (p fakePicture) Chosen(choice string) string      { return p.chosen[choice] }
+func (p fakePicture) Settled(q Provider) bool          { return p.settled[q.ID()] }
 
 var here = Node{Name: "n1", Host: "10.0.0.1", Region: "us", Federation: "f", RegionOrder: []string{"eu", "ap"}}
 

@@ -170,6 +170,9 @@ func (o *offline) Known(string) bool { return true }
 // Awaited is false.
 func (o *offline) Awaited(string) bool { return false }
 
+// Here is the value as it is: offline nothing is known of balancers.
+func (o *offline) Here(_ string, p resolve.Provider) string { return p.Text }
+
 // Chosen is what was resolved before: at first, nobody.
 func (o *offline) Chosen(choice string) string { return o.chosen[choice] }
 

@@ -89,18 +89,8 @@ var (
 
 func (s *Store) readParts(ctx context.Context, st *state, prefixes []string) error {
 	for len(prefixes) > 0 {
-		n := 0 // how many exact keys come first: they are read together
-		for n < min(len(prefixes), store.MaxOps) && !strings.HasSuffix(prefixes[n], "/") {
-			n++
-		}
-		var err error
-		if n > 0 {
-			err = s.readKeys(ctx, st, prefixes[:n])
-		} else {
-			n = 1
-			err = s.readTree(ctx, st, prefixes[0])
-		}
-		if err != nil {
+		n := min(len(prefixes), store.MaxOps)
+		if err := s.readBlock(ctx, st, prefixes[:n]); err != nil {
 			return err
 		}
 		prefixes = prefixes[n:]
@@ -122,38 +112,54 @@ func (s *Store) readNothing(ctx context.Context, st *state) error {
 	})
 }
 
-// readKeys reads exact keys.
-func (s *Store) readKeys(ctx context.Context, st *state, keys []string) error {
-	ops := make([]clientv3.Op, len(keys))
-	for i, key := range keys {
-		ops[i] = clientv3.OpGet(key, clientv3.WithRev(st.rev))
+// readBlock reads several prefixes with one request: of subtrees the first
+// keys, which mostly are all.
+func (s *Store) readBlock(ctx context.Context, st *state, block []string) error {
+	if len(block) == 1 && strings.HasSuffix(block[0], "/") {
+		from, _ := bounds(block[0])
+		return s.readTree(ctx, st, block[0], from)
 	}
-	err := s.call(ctx, doing{verb: "read", key: keys[0], more: len(keys) - 1, reads: true}, func(ctx context.Context, c *conn) error {
-		resp, err := c.Txn(ctx).Then(ops...).Commit()
-		if err != nil {
-			return known(err)
-		}
-		for _, r := range resp.Responses {
-			st.kvs = append(st.kvs, r.GetResponseRange().GetKvs()...)
-		}
-		st.at(resp.Header)
-		return nil
+	ops := make([]clientv3.Op, len(block))
+	for i, prefix := range block {
+		from, end := bounds(prefix)
+		ops[i] = clientv3.OpGet(from, clientv3.WithRange(end), clientv3.WithRev(st.rev), clientv3.WithLimit(partSize/10))
+	}
+	var resp *clientv3.TxnResponse
+	err := s.call(ctx, doing{verb: "read", key: block[0], more: len(block) - 1, reads: true}, func(ctx context.Context, c *conn) (err error) {
+		resp, err = c.Txn(ctx).Then(ops...).Commit()
+		return known(err)
 	})
-	if errors.Is(err, store.ErrPermission) && len(keys) > 1 {
+	if errors.Is(err, store.ErrPermission) && len(block) > 1 {
 		// Which one is it? The error has to name it.
-		for _, half := range [][]string{keys[:len(keys)/2], keys[len(keys)/2:]} {
-			if err := s.readKeys(ctx, st, half); err != nil {
+		for _, half := range [][]string{block[:len(block)/2], block[len(block)/2:]} {
+			if err := s.readBlock(ctx, st, half); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	st.at(resp.Header)
+	for i, r := range resp.Responses {
+		part := r.GetResponseRange()
+		st.kvs = append(st.kvs, part.GetKvs()...)
+		if part.GetMore() {
+			if err := s.readTree(ctx, st, block[i], after(part.Kvs)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// readTree reads what is under a prefix that ends in "/".
-func (s *Store) readTree(ctx context.Context, st *state, prefix string) error {
-	from, end := bounds(prefix)
+// after is where the part that follows begins.
+func after(kvs []*mvccpb.KeyValue) string { return string(kvs[len(kvs)-1].Key) + "\x00" }
+
+// readTree reads what is under a prefix that ends in "/", beginning at from.
+func (s *Store) readTree(ctx context.Context, st *state, prefix, from string) error {
+	_, end := bounds(prefix)
 	for more := true; more; {
 		err := s.call(ctx, doing{verb: "read", key: prefix, reads: true}, func(ctx context.Context, c *conn) error {
 			resp, err := c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(st.rev), clientv3.WithLimit(partSize))
@@ -163,7 +169,7 @@ func (s *Store) readTree(ctx context.Context, st *state, prefix string) error {
 			st.kvs = append(st.kvs, resp.Kvs...)
 			st.at(resp.Header)
 			if more = resp.More; more {
-				from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+				from = after(resp.Kvs)
 			}
 			return nil
 		})

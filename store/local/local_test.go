@@ -37,6 +37,20 @@ func cp(t *testing.T, from, to string) {
 	}
 }
 
+// there waits until path exists.
+func there(t *testing.T, path string) {
+	t.Helper()
+	for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		_, err := os.Stat(path)
+		if err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -51,9 +65,13 @@ func harness(t *testing.T) *storetest.Harness {
 		must(t, h.Store.Close())
 		return open(t, o)
 	}
-	h.Wipe = func(t *testing.T) { must(t, os.Remove(o.Path)) }
+	h.Wipe = func(t *testing.T) {
+		there(t, o.Path) // after another wipe the store makes it anew
+		must(t, os.Remove(o.Path))
+	}
 	h.Snapshot = func(t *testing.T) func(*testing.T) {
 		backup := o.Path + ".backup"
+		there(t, o.Path)
 		cp(t, o.Path, backup)
 		return func(t *testing.T) { cp(t, backup, o.Path) }
 	}

@@ -107,6 +107,9 @@ func (l *link) publishEach(ctx context.Context, all []*nats.Msg) ([]error, error
 	a := l.inbox.expect()
 	defer a.close()
 	for i, m := range all {
+		var done func()
+		ctx, done = l.expect(ctx, m.Subject)
+		defer done()
 		m.Reply = a.reply(i)
 		if err := l.nc.PublishMsg(m); err != nil {
 			return nil, err
@@ -117,7 +120,7 @@ func (l *link) publishEach(ctx context.Context, all []*nats.Msg) ([]error, error
 		answer, i, err := a.next(ctx)
 		switch {
 		case err != nil:
-			return errs, err
+			return errs, because(ctx, err)
 		case i < 0 || i >= len(all):
 			return errs, fmt.Errorf("an answer to message %d of %d", i, len(all))
 		case answer.Header.Get(headerStatus) != "":

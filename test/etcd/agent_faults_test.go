@@ -190,11 +190,10 @@ func TestAgentFullStore(t *testing.T) {
 	})
 	a.stop()
 	a.start()
-	a.synced()
+	a.condition("publish failing", "defragment")
 	unchanged("with a full store")
 	if out := a.cliFails("put", "URL", "two"); !strings.Contains(out, "defragment") {
 		t.Errorf("put to a full store: %s", out)
 	}
-	a.synced()
 	unchanged("after a put that failed")
 }

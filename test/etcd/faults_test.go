@@ -209,8 +209,10 @@ func TestLongList(t *testing.T) {
 		}
 	}
 	<-done
-	f := follow(t, c, "/t/")
-	f.until("all keys", func() bool { return len(f.values) == n })
+	for _, prefixes := range [][]string{{"/t/"}, {"/s/", "/t/", "/u/"}} { // alone, and in one request with others
+		f := follow(t, c, prefixes...)
+		f.until("all keys", func() bool { return len(f.values) == n })
+	}
 }
 
 func number(i int) string {

@@ -101,6 +101,15 @@ func TestPermissions(t *testing.T) {
 	if kv := get(t, n, "/f/others/a"); string(kv.Value) != "1" {
 		t.Errorf("%q", kv.Value)
 	}
+
+	// A session that cannot refresh one of its keys says so at once.
+	commit(t, a, nil, store.PutSession("/f/others/s", nil, x))
+	began := time.Now()
+	_, err = n.Session(t.Context(), time.Minute, x.ID())
+	if !errors.Is(err, store.ErrPermission) || !strings.Contains(err.Error(), "$KV.listener.f.others.s") {
+		t.Errorf("resumed: %v", err)
+	}
+	within(t, "the refresh was denied", began, 500*time.Millisecond)
 }
 
 // A user by JWT; its credentials file comes late, and with the wrong user
