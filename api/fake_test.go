@@ -134,6 +134,12 @@ func (f *fakeAgent) Hold(ctx context.Context, r api.HoldRequest, held func() err
 	return nil
 }
 
+func (f *fakeAgent) holder() api.HoldRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
+}
+
 func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error) {
 	if ticket != 7 {
 		return status.Run{}, errors.New("unknown ticket")
