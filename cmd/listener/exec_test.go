@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/listener-agent/listener/api"
 )
 
 // execWorld is a node with an agent and a service whose environment is one
@@ -40,7 +42,7 @@ run_dir = "run"
 env.dir = "env"
 api.socket = "run/s"
 [throttle]
-settle = "200ms"
+settle = "300ms"
 min_interval = "0s"
 `, 0o644)
 	return w
@@ -110,6 +112,21 @@ func (w *execWorld) run(args ...string) {
 	}
 }
 
+// put writes values of X one after the other, without a pause.
+func (w *execWorld) put(values ...string) {
+	w.t.Helper()
+	c, err := api.Dial(filepath.Join(w.dir, "run/s"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	for _, v := range values {
+		if _, err := c.Commit(w.t.Context(), "", []api.ValueOp{{Key: "X", Value: v}}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 func (w *execWorld) until(what string, done func() bool) {
 	w.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
@@ -168,14 +185,11 @@ func TestExecRestartsOnce(t *testing.T) {
 	w.agent()
 	cmd := w.start("exec", "app", "--restart", "--", "sh", "-c", loop)
 	w.logged("start none\n")
-	for i := range 10 {
-		w.run("put", "X", fmt.Sprint(i))
-	}
+	w.put("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 	w.logged("start none\nstart 9\n")
-	w.run("put", "X", "flap")
-	w.run("put", "X", "9")
+	w.put("flap", "9")
 	w.run("put", "Y", "of nobody")
-	w.run("put", "X", "10")
+	w.put("10")
 	w.logged("start none\nstart 9\nstart 10\n")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -42,7 +42,8 @@ func (a *app) environmentSource(ctx context.Context, service string) (environmen
 	if err != nil {
 		return nil, err
 	}
-	return &storeSource{a: a, cfg: cfg, o: o, service: service}, nil
+	open := func() (api.Values, store.Store, error) { return direct(cfg, false) }
+	return &storeSource{a: a, cfg: cfg, o: o, service: service, open: open}, nil
 }
 
 // followRetry is how often a source that is away is asked again.
@@ -96,6 +97,7 @@ type storeSource struct {
 	cfg     *config.Config
 	o       *offline
 	service string
+	open    func() (api.Values, store.Store, error)
 }
 
 func (s *storeSource) close() {}
@@ -144,7 +146,7 @@ func (s *storeSource) follow(ctx context.Context, fn func(status.Environment)) {
 		s.a.note("without an agent a local store is not followed; the command keeps its environment")
 		return
 	}
-	v, st, err := direct(s.cfg, false)
+	v, st, err := s.open()
 	if err != nil {
 		s.a.note("the store is not followed; the command keeps its environment: %v", err)
 		return
