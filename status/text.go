@@ -28,10 +28,34 @@ func (s Status) Text(w io.Writer, now time.Time, width int) error {
 	p.last(s)
 	p.failures(s.Failures)
 	p.publishing(s.Publishing)
+	p.balancers(s.Balancers)
 	p.conditions(shown(s))
 	p.services(s.Services)
 	_, err := w.Write(p.out.Bytes())
 	return err
+}
+
+// balancers shows those that do not do what the store says.
+func (p *page) balancers(bs []Balancer) {
+	for _, b := range bs {
+		text := b.Kind + " " + b.Path + ": "
+		switch b.State {
+		case "ok":
+			continue
+		case "due":
+			text += "an update is made"
+		case "waiting":
+			text += "waiting for the store"
+		case "off":
+			text += "off; it stays as it is"
+		default:
+			text += "FAILED: " + b.Error
+			if !b.NextTry.IsZero() {
+				text += "; next try " + p.at(b.NextTry)
+			}
+		}
+		p.row("balancer", "%s", text)
+	}
 }
 
 func (p *page) onOff(s Status) string {
