@@ -283,7 +283,7 @@ func TestExecHoldEndsWithIt(t *testing.T) {
 	t.Parallel()
 	w := newExecWorld(t)
 	w.agent()
-	cmd := w.start("exec", "app", "--hold", "--", "sh", "-c", `echo $$ > child.pid; while [ ! -e end ]; do sleep 0.02; done`)
+	cmd := w.start("exec", "app", "--hold", "--", "sh", "-c", `echo $$ > child.pid; while [ ! -e end ] && [ -e listener.toml ]; do sleep 0.02; done`)
 	child := w.pid("child.pid")
 	w.run("put", "X", "1")
 	w.until("it is held", func() bool {
