@@ -52,6 +52,10 @@ release: ## packages, archives, a bill of materials and SHA256SUMS in dist/
 deb rpm release:
 	@scripts/package.sh $@
 
+.PHONY: test-provisioners
+test-provisioners: ## the examples of provisioners, puppet and ansible for real (needs root; part of make test)
+	@scripts/test-provisioners.sh
+
 .PHONY: test-packages
 test-packages: ## install, upgrade, remove and purge what `make release` makes (needs root; part of make test)
 	@scripts/test-packages.sh

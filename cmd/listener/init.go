@@ -28,17 +28,21 @@ type preset struct {
 	name    string
 	command []string
 	setting string // provision.preset
+	lock    string // who runs it by hand takes it, too
 }
 
 // presets are the provisioners that init knows; examples/provisioners has them
 // in full.
 func presets() []preset {
 	return []preset{
-		{"none", nil, ""},
-		{"chef", []string{"chef-solo", "-c", "/etc/chef/solo.rb", "-j", "{NODE_JSON}"}, "chef"},
-		{"cinc", []string{"cinc-solo", "-c", "/etc/cinc/solo.rb", "-j", "{NODE_JSON}"}, "chef"},
-		{"puppet", []string{"puppet", "apply", "--detailed-exitcodes", "/etc/puppet/code/environments/production/manifests"}, "puppet"},
-		{"ansible", []string{"ansible-playbook", "-c", "local", "-i", "localhost,", "-e", "@{NODE_JSON}", "/etc/ansible/site.yml"}, ""},
+		{name: "none"},
+		{name: "chef", command: []string{"chef-solo", "-c", "/etc/chef/solo.rb", "-j", "{NODE_JSON}"}, setting: "chef"},
+		{name: "cinc", command: []string{"cinc-solo", "-c", "/etc/cinc/solo.rb", "-j", "{NODE_JSON}"}, setting: "chef"},
+		{name: "puppet", command: []string{"puppet", "apply", "--detailed-exitcodes", "/etc/puppet/code/environments/production/manifests"}, setting: "puppet"},
+		{name: "ansible", lock: "/run/lock/ansible-local.lock", command: []string{
+			"flock", "/run/lock/ansible-local.lock", "ansible-playbook", "-c", "local", "-i", "localhost,",
+			"-e", "@{NODE_JSON}", "/etc/listener/site.yml",
+		}},
 	}
 }
 
@@ -218,7 +222,7 @@ func (f initFlags) settings() []byte {
 	i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == f.preset })
 	p := presets()[max(i, 0)]
 	if f.command != "" {
-		p.command = []string{"/bin/sh", "-c", f.command}
+		p.command, p.lock = []string{"/bin/sh", "-c", f.command}, ""
 	}
 	if p.command == nil {
 		b.WriteString("# command = [\"chef-solo\", \"-j\", \"{NODE_JSON}\"]\n")
@@ -226,6 +230,9 @@ func (f initFlags) settings() []byte {
 		fmt.Fprintf(&b, "command = %s\n", quoteList(p.command))
 	}
 	set("preset", p.setting)
+	if p.lock != "" {
+		fmt.Fprintf(&b, "locks = %s\n", quoteList([]string{p.lock}))
+	}
 	b.WriteString(f.storeText())
 	return []byte(b.String())
 }

@@ -1,4 +1,4 @@
-# Read by the scripts of this directory: an overlay of this machine's root, or of
+# Read by scripts that change the system: an overlay of this machine's root, or of
 # LOWER, at $root until the script ends. $dir is for what is kept beside it.
 dir=$(mktemp -d)
 root=$dir/fs/root

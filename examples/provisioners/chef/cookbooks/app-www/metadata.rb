@@ -1,0 +1,2 @@
+name "app-www"
+version "1.0.0"
