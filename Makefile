@@ -27,6 +27,10 @@ deploy-cycle: build ## play the story of a fleet on this machine (needs haproxy,
 test: ## all tests with the race detector; as root or in CI installs what they need
 	@scripts/test.sh $(TESTFLAGS)
 
+.PHONY: test-systemd
+test-systemd: ## the agent as a service of a real systemd, in a container (needs root; part of make test)
+	@scripts/test-systemd.sh
+
 # The store clients' libraries and what they and the API drag in make most of
 # the binary: without inlining there, and without gRPC's tracing pages, it is
 # 2 MB smaller. What a run waits for is not among these; digests and ciphers are
