@@ -33,6 +33,7 @@ var shared = []string{"store", "manifest", "status", "internal/atomicfile"}
 var imports = map[string][]string{
 	"internal/atomicfile": {},
 	"internal/benchenv":   {},
+	"internal/fleettest":  {"status", "store"},
 	"internal/systemd":    {},
 	"manifest":            {},
 	"status":              {},

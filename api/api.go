@@ -43,6 +43,14 @@ type Agent interface {
 
 	// Resolve answers for one service, or store.ErrNotFound.
 	Resolve(ctx context.Context, service string, reveal bool) ([]status.Resolved, error)
+	// Environment is that of one service, or store.ErrNotFound.
+	Environment(ctx context.Context, service string) (status.Environment, error)
+	// FollowEnvironment calls fn for the present one and for each change until
+	// ctx ends or fn fails. Those in between may be left out.
+	FollowEnvironment(ctx context.Context, service string, fn func(status.Environment) error) error
+	// Hold keeps provisions away until ctx ends; held is called once, when no
+	// run is in progress any more, and its error ends the hold.
+	Hold(ctx context.Context, r HoldRequest, held func() error) error
 	// SeenProviders is when the agent first saw the present entries of key, by
 	// revision; empty when it does not follow the key.
 	SeenProviders(ctx context.Context, key string) (map[uint64]time.Time, error)

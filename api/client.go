@@ -209,6 +209,11 @@ func (c *Client) stream(ctx context.Context, path string, fn func(name string, d
 	if err != nil {
 		return err
 	}
+	return c.read(ctx, resp, fn)
+}
+
+// read calls fn for the events of an answer until it ends.
+func (c *Client) read(ctx context.Context, resp *http.Response, fn func(name string, data []byte) error) error {
 	defer func() { _ = resp.Body.Close() }()
 	var name string
 	lines := bufio.NewReader(resp.Body)

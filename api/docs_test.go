@@ -40,7 +40,11 @@ func TestDocs(t *testing.T) {
 	same("routes", routes, first("[A-Z]+ /[^`]+"))
 
 	now := time.Now()
-	text := exposition(status.Status{Pending: &status.Pending{Since: now}, LastRun: &status.Run{Started: now, Ended: now}})
+	text := exposition(status.Status{
+		Pending: &status.Pending{Since: now}, LastRun: &status.Run{Started: now, Ended: now},
+		Publishing: &status.Publishing{Published: []status.Published{{State: "up"}}, Checks: []status.CheckResult{{Service: "a"}}},
+		Balancers:  []status.Balancer{{Kind: "local", Path: "/a"}},
+	})
 	for line := range strings.Lines(text) {
 		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
 			name, _, _ = strings.Cut(name, " ")

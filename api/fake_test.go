@@ -33,6 +33,7 @@ type fakeAgent struct {
 	off      api.OffRequest
 	asked    api.ProvisionRequest
 	accepted string
+	held     api.HoldRequest
 	runErr   error
 	reload   error
 	run      status.Run
@@ -102,6 +103,41 @@ func (f *fakeAgent) Undrain(context.Context) (bool, error) {
 
 func (f *fakeAgent) SeenProviders(context.Context, string) (map[uint64]time.Time, error) {
 	return f.seen, nil
+}
+
+func (f *fakeAgent) Environment(_ context.Context, service string) (status.Environment, error) {
+	if service != "api" {
+		return status.Environment{}, store.ErrNotFound
+	}
+	return status.Environment{Service: service, State: "ready", Vars: map[string]string{"X": "secret"}}, nil
+}
+
+func (f *fakeAgent) FollowEnvironment(ctx context.Context, service string, fn func(status.Environment) error) error {
+	env, err := f.Environment(ctx, service)
+	if err != nil {
+		return err
+	}
+	return fn(env)
+}
+
+func (f *fakeAgent) Hold(ctx context.Context, r api.HoldRequest, held func() error) error {
+	f.mu.Lock()
+	f.held = r
+	f.mu.Unlock()
+	if err := held(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = api.HoldRequest{}
+	return nil
+}
+
+func (f *fakeAgent) holder() api.HoldRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
 }
 
 func (f *fakeAgent) WaitRun(_ context.Context, ticket uint64) (status.Run, error) {

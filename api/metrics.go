@@ -74,6 +74,8 @@ func exposition(st status.Status) string {
 	conditions(&e, st.Conditions)
 	services(&e, st.Services)
 	lastRun(&e, st.LastRun)
+	published(&e, st.Publishing)
+	balancers(&e, st.Balancers)
 	return e.String()
 }
 
@@ -106,6 +108,45 @@ func lastRun(e *exposer, r *status.Run) {
 	e.gauge("listener_last_run_timestamp_seconds", "When the last run ended.", seconds(r.Ended))
 	e.gauge("listener_last_run_duration_seconds", "How long the last run took.", r.Ended.Sub(r.Started).Seconds())
 	e.gauge("listener_last_run_success", "1 when the last run succeeded.", boolean(r.Result == "ok"))
+}
+
+// published counts what the node tells the fleet; nothing while it does not.
+func published(e *exposer, p *status.Publishing) {
+	if p == nil {
+		return
+	}
+	counts := map[string]int{}
+	for _, one := range p.Published {
+		counts[one.State]++
+	}
+	e.family("listener_published", "gauge", "Entries of this node in the store, by state.")
+	for _, state := range []string{"up", "down", "draining", "standby", "left"} {
+		e.sample("listener_published", float64(counts[state]), "state", state)
+	}
+	e.family("listener_check_up", "gauge", "1 while the health check of a service is up.")
+	for _, c := range p.Checks {
+		e.sample("listener_check_up", boolean(c.State == "up"), "service", c.Service)
+	}
+	e.gauge("listener_drained", "1 while the node is out of service.", boolean(p.Drain != nil))
+}
+
+func balancers(e *exposer, bs []status.Balancer) {
+	if len(bs) == 0 {
+		return
+	}
+	e.family("listener_balancer_ok", "gauge", "1 while the balancer does what the store says.")
+	for _, b := range bs {
+		e.sample("listener_balancer_ok", boolean(b.State == "ok"), "kind", b.Kind, "path", b.Path)
+	}
+	e.family("listener_balancer_servers", "gauge", "Servers that the balancer leads to.")
+	for _, b := range bs {
+		e.sample("listener_balancer_servers", float64(b.Servers), "kind", b.Kind, "path", b.Path)
+	}
+	e.family("listener_balancer_updates_total", "counter", "Updates of the balancer since this agent process started.")
+	for _, b := range bs {
+		e.sample("listener_balancer_updates_total", float64(b.Updates), "kind", b.Kind, "path", b.Path, "how", "socket")
+		e.sample("listener_balancer_updates_total", float64(b.Reloads), "kind", b.Kind, "path", b.Path, "how", "reload")
+	}
 }
 
 func boolean(b bool) float64 {

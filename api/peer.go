@@ -23,7 +23,7 @@ func peerContext(ctx context.Context, c net.Conn) context.Context {
 	}
 	_ = raw.Control(func(fd uintptr) {
 		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			ctx = context.WithValue(ctx, peerKey{}, cred.Uid)
+			ctx = context.WithValue(ctx, peerKey{}, cred)
 		}
 	})
 	return ctx
@@ -34,13 +34,23 @@ func who(ctx context.Context, told string) string {
 	if told != "" {
 		return told
 	}
-	uid, ok := ctx.Value(peerKey{}).(uint32)
+	cred, ok := ctx.Value(peerKey{}).(*unix.Ucred)
 	if !ok {
 		return "unknown"
 	}
-	id := strconv.FormatUint(uint64(uid), 10)
+	id := strconv.FormatUint(uint64(cred.Uid), 10)
 	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
 	return "uid " + id
+}
+
+// peerPID is the process at the other end; 0: the kernel does not say, or it
+// is in a namespace that we cannot see.
+func peerPID(ctx context.Context) int {
+	cred, ok := ctx.Value(peerKey{}).(*unix.Ucred)
+	if !ok {
+		return 0
+	}
+	return int(cred.Pid)
 }

@@ -92,6 +92,8 @@ func (s *Server) routes() []route {
 		{method: "GET", path: "/v1/runs/{id}", handle: s.run},
 		{method: "GET", path: "/v1/runs/{id}/log", handle: s.runLog, long: true},
 		{method: "GET", path: "/v1/services/{id}", handle: s.service},
+		{method: "GET", path: "/v1/services/{id}/environment", handle: s.environment, long: true},
+		{method: "POST", path: "/v1/hold", handle: s.hold, long: true},
 		{method: "GET", path: "/v1/providers", handle: s.providerKeys},
 		{method: "GET", path: "/v1/providers/{key}", handle: s.providersOf},
 		{method: "GET", path: "/v1/nodes", handle: s.nodes},

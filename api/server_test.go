@@ -48,6 +48,22 @@ func TestAgentRoutes(t *testing.T) {
 		{"service", "GET", "/v1/services/api", "", nil, 200, "(redacted)"},
 		{"service revealed", "GET", "/v1/services/api?reveal=1", "", nil, 200, "secret"},
 		{"no such service", "GET", "/v1/services/none", "", nil, 404, "not_found"},
+		{"environment", "GET", "/v1/services/api/environment", "", nil, 200, `"X": "secret"`},
+		{"environment of none", "GET", "/v1/services/none/environment?follow=1", "", nil, 404, "not_found"},
+		{"environment, badly", "GET", "/v1/services/api/environment?follow=x", "", nil, 400, "neither yes nor no"},
+		{"hold for nothing", "POST", "/v1/hold", `{}`, nil, 400, "command is empty"},
+		{"drain", "POST", "/v1/drain", `{"reason":"kernel"}`, nil, 200, `"changed": true`},
+		{"drain, badly", "POST", "/v1/drain", `{"why":"x"}`, nil, 400, "invalid"},
+		{"undrain when not drained", "POST", "/v1/undrain", "", nil, 200, `"changed": false`},
+		{"providers", "GET", "/v1/providers", "", withEntry, 200, `"bad": 1`},
+		{"providers of a key", "GET", "/v1/providers/K", "", withEntry, 200, `"seen": "2026-`},
+		{"providers of a key, redacted", "GET", "/v1/providers/K", "", withEntry, 200, `"value": "(redacted)"`},
+		{"providers of a key, revealed", "GET", "/v1/providers/K?reveal=1", "", withEntry, 200, `"value": "http://a"`},
+		{"providers of nothing", "GET", "/v1/providers/NONE", "", withEntry, 200, "[]"},
+		{"providers of no key", "GET", "/v1/providers/low", "", nil, 400, "cannot be a key"},
+		{"nodes", "GET", "/v1/nodes", "", withEntry, 200, `"waiting_on"`},
+		{"federation", "GET", "/v1/federation", "", withEntry, 200, `"federation": "default"`},
+		{"federation, unreachable", "GET", "/v1/federation", "", func(f *fakeAgent) { f.store.failing = store.ErrUnavailable }, 503, "unavailable"},
 		{"healthz", "GET", "/healthz", "", nil, 200, "ok"},
 		{"readyz", "GET", "/readyz", "", nil, 200, "ok"},
 		{"not ready", "GET", "/readyz", "", func(f *fakeAgent) { f.status.Store.State = "waiting" }, 503, "waiting for the store"},
@@ -71,6 +87,53 @@ func TestAgentRoutes(t *testing.T) {
 				t.Errorf("not JSON: %s %s", ct, w.Body)
 			}
 		})
+	}
+}
+
+// withEntry gives a key a good entry and a bad one, and a node.
+func withEntry(f *fakeAgent) {
+	put := func(key, value string) {
+		f.store.rev++
+		f.store.kvs[key] = store.KV{Key: key, Value: []byte(value), Rev: f.store.rev}
+	}
+	put(f.Space().Provider("K", "eu", "n1", "api"), `{"value": "http://a", "state": "up"}`)
+	put(f.Space().Provider("K", "eu", "n2", "api"), `{`)
+	put(f.Space().Node("n1"), `{"state": "up", "waiting_on": ["X"]}`)
+	f.seen = map[uint64]time.Time{1: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+}
+
+// A hold lasts as long as its connection, and is of who the kernel says.
+func TestHold(t *testing.T) {
+	f := newFake()
+	c, _ := serve(t, f)
+	ctx, cancel := context.WithCancel(t.Context())
+	held, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- c.Hold(ctx, api.HoldRequest{Command: "migrate", PID: 1}, func() { close(held) }) }()
+	<-held
+	if got := f.holder(); got.Command != "migrate" || got.PID != os.Getpid() || got.Who == "" {
+		t.Errorf("held by %+v", got)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	for end := time.Now().Add(10 * time.Second); f.holder().Command != ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the hold outlives its connection")
+		}
+	}
+}
+
+func TestFollowEnvironment(t *testing.T) {
+	f := newFake()
+	c, _ := serve(t, f)
+	got := ""
+	err := c.FollowEnvironment(t.Context(), "api", func(env status.Environment) error {
+		got = env.Vars["X"]
+		return nil
+	})
+	if got != "secret" || !errors.Is(err, api.ErrNoAgent) { // the end of the stream
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -28,7 +28,11 @@ func on(o *origin, port int) func(*balancer.Entry) {
 
 func TestNoRequestFails(t *testing.T) {
 	t.Parallel()
-	churn(t, 3*time.Second)
+	length := 3 * time.Second
+	if os.Getenv("CI") == "true" {
+		length *= 10
+	}
+	churn(t, length)
 }
 
 // TestSoakNoRequestFails is for `make soak`.

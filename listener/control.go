@@ -29,7 +29,7 @@ func (a *Agent) Provision(ctx context.Context, r api.ProvisionRequest) (q status
 		}
 		a.st.Manual = m
 		a.save()
-		q.Ticket = m.Ticket
+		q.Ticket, q.Held = m.Ticket, a.heldBy()
 		a.emit("provision asked", "a run was asked for by "+r.Who)
 	})
 	return q, errors.Join(err, doErr)
@@ -110,6 +110,8 @@ func (a *Agent) idle() (idle bool, held string) {
 		return true, ""
 	case a.off.holds():
 		return true, "on: " + a.off.text()
+	case len(a.holders) > 0:
+		return true, "hold: " + a.heldBy()
 	case g.name == "" || g.name == "settle":
 		return false, ""
 	default:

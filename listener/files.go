@@ -57,7 +57,7 @@ func (a *Agent) envFiles(id string, vars map[string]string) ([]render.File, erro
 // decideFiles puts files right that need no run: services that only declare,
 // and files of services that are gone. It passes on, settle and own lock.
 func (a *Agent) decideFiles(w *work, now throttle.Now) {
-	if a.off.holds() {
+	if a.off.holds() || len(a.holders) > 0 {
 		return
 	}
 	if g := a.settleGate(now); !g.open {

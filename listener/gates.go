@@ -25,7 +25,7 @@ type gateCheck func(a *Agent, w *work, kind throttle.Kind, now throttle.Now) gat
 
 // gateOrder is the order in which gates are looked at. The last gate, "still due?", is that
 // the work is read anew at each look.
-var gateOrder = [...]gateCheck{gateOn, gateSettled, gateInterval, gateBucket, gateBackoff, gateSplay, gateForeign, gateLock}
+var gateOrder = [...]gateCheck{gateOn, gateHold, gateSettled, gateInterval, gateBucket, gateBackoff, gateSplay, gateForeign, gateLock}
 
 // firstClosed returns the first gate that holds w back.
 func (a *Agent) firstClosed(w *work, now throttle.Now) gate {

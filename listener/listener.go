@@ -126,6 +126,8 @@ type Agent struct {
 	filesFailed map[string]filesTry // by service
 	conds       conditions
 	waiters     []*waiter
+	holders     []*status.Hold // commands that keep provisions away
+	followers   []*follower
 	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
 	unstamped   bool             // last_provision lacks the start of a run
 	rng         *rand.Rand
@@ -324,6 +326,7 @@ func (a *Agent) step() time.Duration {
 		a.planLanes() // what was resolved may be offered here
 		a.decideLanes(now)
 	}
+	a.tellFollowers()
 	a.publish()
 	a.checkDrift()
 	a.updateConditions()

@@ -34,6 +34,7 @@ func (a *Agent) status() status.Status {
 		Version: a.opt.Version, PID: os.Getpid(), Started: a.started,
 		On: !a.off.is, Store: a.storeStatus(), LastRun: cloneRun(a.lastRun), RunsTotal: a.runsTotal,
 		Failures: a.failures(w, now), Conditions: slices.Clone(a.conds.now), Services: a.serviceStatus(),
+		Holds:     a.holdStatus(),
 		Balancers: a.laneStatus(),
 	}
 	if a.off.is {
@@ -134,6 +135,8 @@ func (a *Agent) pendingStatus(w *work, now throttle.Now) *status.Pending {
 		g = a.firstClosed(w, now)
 	case a.off.holds():
 		g = gate{name: "on", why: a.off.text()}
+	case len(a.holders) > 0:
+		g = gateHold(a, w, throttle.Auto, now)
 	}
 	p.Gate, p.Why = g.name, g.why
 	if g.timed && g.wait > 0 {

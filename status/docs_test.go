@@ -50,6 +50,8 @@ func TestDocs(t *testing.T) {
 		status.KeyProviders{},
 		status.Node{},
 		status.Fleet{},
+		status.Environment{},
+		status.Hold{},
 		status.FleetValue{},
 	} {
 		typ := reflect.TypeOf(v)

@@ -84,3 +84,28 @@ type Fleet struct {
 	Providers  []Provider   `json:"providers"`
 	Nodes      []Node       `json:"nodes"`
 }
+
+// Environment is that of one service, as one snapshot.
+type Environment struct {
+	Service string `json:"service"`
+	// State: ready; missing (something required is gone, Vars are its last good
+	// values); waiting (there is none yet, see Waiting).
+	State string            `json:"state"`
+	Vars  map[string]string `json:"vars"`
+	// Waiting is what is missing.
+	Waiting []string `json:"waiting_on,omitempty"`
+	// Revision of the store that the agent had seen.
+	Revision uint64 `json:"revision"`
+}
+
+// Hold is a command that keeps provisions away while it runs.
+type Hold struct {
+	Who     string `json:"who"`
+	PID     int    `json:"pid"`
+	Service string `json:"service,omitempty"`
+	// Command is its name, without arguments: they may be secrets.
+	Command string    `json:"command"`
+	Since   time.Time `json:"since"`
+	// Waiting: it has not begun, as a run is in progress.
+	Waiting bool `json:"waiting,omitempty"`
+}

@@ -27,6 +27,8 @@ type Status struct {
 	Conditions []Condition `json:"conditions"`
 	Services   []Service   `json:"services"`
 	Balancers  []Balancer  `json:"balancers"`
+	// Holds are commands that keep provisions away while they run.
+	Holds []Hold `json:"holds"`
 	// Publishing is what this node tells the fleet; null in one pass.
 	Publishing *Publishing `json:"publishing,omitempty"`
 	// Synced: the link to the store holds, nothing runs, nothing is pending:
@@ -216,4 +218,6 @@ type Queued struct {
 	// Ticket is the forced counter that the request raised: a run that covers
 	// it carries the request out.
 	Ticket uint64 `json:"ticket"`
+	// Held says which command keeps it from starting now.
+	Held string `json:"held,omitempty"`
 }

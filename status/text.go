@@ -21,16 +21,41 @@ func (s Status) Text(w io.Writer, now time.Time, width int) error {
 	p := &page{now: now, width: width}
 	p.row("node", "%s, region %s, federation %s (listener %s, up %s)", s.Node, s.Region, s.Federation, s.Version, span(now.Sub(s.Started)))
 	p.row("on", "%s", p.onOff(s))
+	p.holds(s.Holds)
 	p.row("store", "%s", p.store(s.Store))
 	p.running(s)
 	p.pending(s)
 	p.last(s)
 	p.failures(s.Failures)
 	p.publishing(s.Publishing)
+	p.balancers(s.Balancers)
 	p.conditions(shown(s))
 	p.services(s.Services)
 	_, err := w.Write(p.out.Bytes())
 	return err
+}
+
+// balancers shows those that do not do what the store says.
+func (p *page) balancers(bs []Balancer) {
+	for _, b := range bs {
+		text := b.Kind + " " + b.Path + ": "
+		switch b.State {
+		case "ok":
+			continue
+		case "due":
+			text += "an update is made"
+		case "waiting":
+			text += "waiting for the store"
+		case "off":
+			text += "off; it stays as it is"
+		default:
+			text += "FAILED: " + b.Error
+			if !b.NextTry.IsZero() {
+				text += "; next try " + p.at(b.NextTry)
+			}
+		}
+		p.row("balancer", "%s", text)
+	}
 }
 
 func (p *page) onOff(s Status) string {
@@ -53,6 +78,25 @@ func (p *page) onOff(s Status) string {
 		return text + "; until `listener on`"
 	}
 	return text + "; until " + p.at(o.Until)
+}
+
+// holds shows the first in full; more than one is rare.
+func (p *page) holds(hs []Hold) {
+	for i, h := range hs {
+		if i == 1 {
+			p.line(fmt.Sprintf("            and %d more: see `listener status -o json`", len(hs)-1))
+			return
+		}
+		text := "by " + h.Command
+		if h.Service != "" {
+			text += " of " + h.Service
+		}
+		text += fmt.Sprintf(" (%s, pid %d) %s", h.Who, h.PID, p.since(h.Since))
+		if h.Waiting {
+			text += ", once the run in progress has ended"
+		}
+		p.row("held", "%s", text)
+	}
 }
 
 func (p *page) store(s Store) string {

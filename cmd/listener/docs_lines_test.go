@@ -38,6 +38,7 @@ func wrong(line string) string {
 	line, _, _ = strings.Cut(line, " |")
 	line, _, _ = strings.Cut(line, " >")
 	line, _, _ = strings.Cut(line, ";")
+	line, _, _ = strings.Cut(line, " -- ") // what follows is another command's
 	words := strings.Fields(strings.NewReplacer("[", "", "]", "").Replace(line))
 	root := (&app{}).root()
 	if words[0] == strings.ToUpper(words[0]) { // COMMAND, -o

@@ -86,6 +86,7 @@ func (a *app) groups() []group {
 		{"Steering it:", []*cobra.Command{a.onCmd(), a.offCmd(), a.provisionCmd(), a.drainCmd(), a.undrainCmd(), a.reloadCmd(), a.acceptCmd()}},
 		{"Asking it:", []*cobra.Command{a.statusCmd(), a.explainCmd(), a.runsCmd(), a.logsCmd(), a.resolveCmd()}},
 		{"Asking the fleet:", []*cobra.Command{a.providersCmd(), a.nodesCmd(), a.graphCmd()}},
+		{"Using it:", []*cobra.Command{a.execCmd()}},
 		{"Values:", []*cobra.Command{a.getCmd(), a.putCmd(), a.deleteCmd(), a.listCmd(), a.listgetCmd(), a.watchCmd()}},
 		{"Files:", []*cobra.Command{a.checkCmd(), a.renderCmd(), a.schemaCmd(), a.initCmd(), a.configCmd(), a.aclCmd(), a.versionCmd(), a.completionCmd()}},
 	}

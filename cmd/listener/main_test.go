@@ -158,7 +158,7 @@ func TestHelp(t *testing.T) {
 // The commands of the documentation that exist now.
 func TestCommands(t *testing.T) {
 	root := (&app{}).root()
-	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload drain undrain providers nodes graph accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
+	for name := range strings.FieldsSeq("agent daemon dev once on off status explain provision runs logs reload drain undrain providers nodes graph exec accept check validate resolve render schema init config acl get put delete list listget watch version completion") {
 		if c, _, err := root.Find([]string{name}); err != nil || c == root {
 			t.Errorf("there is no %s: %v", name, err)
 		}

@@ -23,6 +23,7 @@ type offline struct {
 	values    map[string]map[string]resolve.Entry // region → key
 	manifests []*manifest.Manifest
 	providers map[string][]resolve.Provider // of other nodes, by key
+	chosen    map[string]string             // see resolve.Chosen; what exec has in use
 }
 
 var _ resolve.Picture = (*offline)(nil)
@@ -31,6 +32,7 @@ func (a *app) offline(ctx context.Context, cfg *config.Config) (*offline, error)
 	o := &offline{
 		node:   resolve.Node{Name: cfg.Node, Host: cfg.Host, Region: cfg.Region, Federation: federation(cfg), RegionOrder: cfg.RegionOrder},
 		values: map[string]map[string]resolve.Entry{}, providers: map[string][]resolve.Provider{},
+		chosen: map[string]string{},
 	}
 	var err error
 	if o.attrs, err = config.LoadAttributes(cfg.Attributes); err != nil && !config.OnlyMissing(err) {
@@ -171,8 +173,8 @@ func (o *offline) Awaited(string) bool { return false }
 // Here is the value as it is: offline nothing is known of balancers.
 func (o *offline) Here(_ string, p resolve.Provider) string { return p.Text }
 
-// Chosen is nobody: nothing is in use yet.
-func (o *offline) Chosen(string) string { return "" }
+// Chosen is what was resolved before: at first, nobody.
+func (o *offline) Chosen(choice string) string { return o.chosen[choice] }
 
 // Settled is true.
 func (o *offline) Settled(resolve.Provider) bool { return true }

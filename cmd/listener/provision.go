@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -26,6 +27,7 @@ unless --even-if-off.`,
 			req.Who = a.who()
 			return a.withAgent(func(cl *api.Client) error {
 				if wait {
+					a.noteHolds(c.Context(), cl)
 					run, err := cl.ProvisionWait(c.Context(), req)
 					if err != nil {
 						return err
@@ -36,7 +38,12 @@ unless --even-if-off.`,
 				if err != nil {
 					return err
 				}
-				return a.print(q, func(io.Writer) error { return a.printf("queued; see `listener status`\n") })
+				return a.print(q, func(io.Writer) error {
+					if q.Held != "" {
+						return a.printf("queued, but %s\n", q.Held)
+					}
+					return a.printf("queued; see `listener status`\n")
+				})
 			})
 		},
 	}
@@ -44,6 +51,17 @@ unless --even-if-off.`,
 	c.Flags().BoolVar(&wait, "wait", false, "wait until the run has ended, and exit as its command did")
 	c.Flags().BoolVar(&req.EvenIfOff, "even-if-off", false, "also while the agent is off")
 	return c
+}
+
+// noteHolds says why a run that is waited for may take its time.
+func (a *app) noteHolds(ctx context.Context, cl *api.Client) {
+	st, err := cl.Status(ctx)
+	if err != nil {
+		return // the request itself will say why
+	}
+	for _, h := range st.Holds {
+		a.note("note: %s (%s, pid %d) holds runs back until it ends", h.Command, h.Who, h.PID)
+	}
 }
 
 // ended prints a run and exits as its command did.
