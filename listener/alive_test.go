@@ -38,7 +38,7 @@ func TestAlive(t *testing.T) {
 		}
 		n.put("A", "1")
 		time.Sleep(time.Minute)
-		if got := last(); got != "on; 1 services" {
+		if got := last(); got != "on, 1 service" {
 			t.Errorf("after a run: %q", got)
 		}
 		before := len(said)
