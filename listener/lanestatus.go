@@ -54,7 +54,7 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 	out := make([]balancer.Entry, 0, len(set))
 	for _, k := range set {
 		e := v.entries[k]
-		if e.none || e.absent() && !e.kept && (e.superseded || v.accepted[key]) {
+		if e.none || e.absent() && !e.kept && (e.superseded || e.accepted) {
 			continue
 		}
 		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: e.p})

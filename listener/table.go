@@ -175,9 +175,12 @@ func (t *table) resolveRow(id string, r *row) {
 
 // keptOffers are the values of what m provides still, as they were offered.
 func keptOffers(m *manifest.Manifest, offers map[string]store.Provider) map[string]string {
-	out := map[string]string{}
+	var out map[string]string
 	for key := range m.Provides {
 		if p, ok := offers[key]; ok {
+			if out == nil {
+				out = map[string]string{}
+			}
 			out[key] = p.Value
 		}
 	}
