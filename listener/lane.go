@@ -95,6 +95,19 @@ func sameBalancer(x, y config.Balancer) bool {
 		x.Keys == y.Keys && x.MinInterval == y.MinInterval
 }
 
+// resolve brings services and balancers up to date with each other: what a
+// local balancer serves decides what a provider's value is here, and what the
+// services here offer decides what it serves.
+func (a *Agent) resolve() {
+	for range 1 + len(a.table.rows) { // what is offered only grows within one call, or shrinks with the view
+		a.planLanes()
+		a.table.resolve()
+		if !a.lanesStale || !a.view.known {
+			return
+		}
+	}
+}
+
 // planLanes brings every lane's plan up to date, before anything is resolved:
 // what a local balancer serves decides what a provider's value is here.
 func (a *Agent) planLanes() {

@@ -54,18 +54,18 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 	out := make([]balancer.Entry, 0, len(set))
 	for _, k := range set {
 		e := v.entries[k]
-		if e.none || e.absent() && !e.kept && (e.superseded || v.accepted[key]) {
+		if e.none || e.absent() && !e.kept && (e.superseded || e.accepted) {
 			continue
 		}
 		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: e.p})
 	}
 	for _, id := range a.table.offerers[key] {
 		r := a.table.rows[id]
-		value, ok := r.offers[key]
+		_, ok := r.offers[key]
 		if e := v.entries[valueKey{key: key, region: a.region, node: a.node, service: id}]; !ok || e.member != nil && !e.none {
 			continue
 		}
-		p := a.offer(r, value)
+		p := a.offer(id, r, key)
 		p.State = store.Standby
 		out = append(out, balancer.Entry{Region: a.region, Node: a.node, Service: id, Provider: p})
 	}
@@ -92,7 +92,7 @@ func (p picture) Here(key string, q resolve.Provider) string {
 // before it is in the store.
 func (p picture) entry(key string, q resolve.Provider) store.Provider {
 	if r := p.a.table.rows[q.Service]; r != nil && q.Node == p.a.node && q.Region == p.a.region && r.offers[key] == q.Text {
-		return p.a.offer(r, q.Text)
+		return p.a.offer(q.Service, r, key)
 	}
 	if e := p.a.view.entries[valueKey{key: key, region: q.Region, node: q.Node, service: q.Service}]; e.member != nil {
 		return e.p

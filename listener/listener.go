@@ -318,12 +318,10 @@ func (a *Agent) step() time.Duration {
 	}
 	if a.booted {
 		a.releaseProviders()
-		a.planLanes()
-		a.table.resolve()
+		a.resolve()
 		a.awaitBetter()
 		a.expireOff(now)
 		a.decide(now)
-		a.planLanes() // what was resolved may be offered here
 		a.decideLanes(now)
 	}
 	a.tellFollowers()

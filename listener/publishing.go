@@ -91,40 +91,54 @@ func (a *Agent) publish() {
 		return // before that, what an earlier agent published stays
 	}
 	a.pub.stale, a.pub.told = false, true
-	services := []publish.Service{}
+	services, adopted := []publish.Service{}, false
 	for _, id := range a.table.ids {
 		r := a.table.rows[id]
+		adopted = a.adoptOffers(id, r) || adopted
 		if len(r.m.Provides) == 0 {
 			continue
 		}
-		a.adoptOffers(id, r)
 		services = append(services, publish.Service{
 			ID: id, Ready: a.publishable(id, r), Offers: a.st.service(id).Offers,
 			Exclusive: r.m.Exclusive, Check: a.check(id, r), Grace: a.exec != nil,
 		})
 	}
+	if adopted { // before others see it: the next process must know of it
+		a.save()
+	}
 	a.pub.p.Set(services)
 }
 
 // adoptOffers makes what the manifest says now what the service offers, but
-// not while its step is due: until that succeeds, the service is what it was.
-func (a *Agent) adoptOffers(id string, r *row) {
-	if len(r.offers) == 0 || a.table.due(id) {
-		return
+// not while its step is due, or cannot be: until that succeeds, the service is
+// what it was. It reports whether that changed anything.
+func (a *Agent) adoptOffers(id string, r *row) bool {
+	var offers map[string]store.Provider
+	switch {
+	case len(r.m.Provides) == 0: // what it offered before is not offered when it offers something again
+	case len(r.offers) == 0 || r.res.State != resolve.Ready || a.table.due(id):
+		return false
+	default:
+		offers = make(map[string]store.Provider, len(r.offers))
+		for key := range r.offers {
+			offers[key] = a.offer(id, r, key)
+		}
 	}
-	offers := make(map[string]store.Provider, len(r.offers))
-	for key, value := range r.offers {
-		offers[key] = a.offer(r, value)
+	if was := a.st.service(id).Offers; len(was) == 0 && len(offers) == 0 || reflect.DeepEqual(offers, was) {
+		return false
 	}
-	if !reflect.DeepEqual(offers, a.st.service(id).Offers) {
-		a.st.edit(id).Offers = offers
-	}
+	a.st.edit(id).Offers = offers
+	return true
 }
 
-// offer is the entry of a key, but for what only the publisher knows.
-func (a *Agent) offer(r *row, value string) store.Provider {
+// offer is the entry of a key that the service offers, but for what only the
+// publisher knows.
+func (a *Agent) offer(id string, r *row, key string) store.Provider {
+	if p, ok := a.st.service(id).Offers[key]; ok && r.res.State == resolve.Kept {
+		return p
+	}
 	p := store.Provider{
-		Value: value, Host: a.host, LocalPort: r.m.LocalPort, Public: r.m.Public, Hosts: r.m.Hosts,
+		Value: r.offers[key], Host: a.host, LocalPort: r.m.LocalPort, Public: r.m.Public, Hosts: r.m.Hosts,
 		Priority: r.m.Priority, Weight: r.m.Weight, Balance: r.m.Balance,
 	}
 	p.Port = portOf(r.m.Port())

@@ -10,6 +10,7 @@ import (
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
 )
 
 // table holds every service in force, resolved. After a change only what it
@@ -154,7 +155,11 @@ func (t *table) resolveRow(id string, r *row) {
 		t.a.noteMeanwhile()
 	}
 	offers, missing := map[string]string(nil), ""
-	if r.res.State != resolve.Waiting && len(r.m.Provides) > 0 {
+	switch {
+	case len(r.m.Provides) == 0 || r.res.State == resolve.Waiting:
+	case r.res.State == resolve.Kept: // what the manifest says now it is not provisioned with
+		offers = keptOffers(r.m, st.Offers)
+	default:
 		offers, missing = t.offers(r.m)
 	}
 	if !maps.Equal(offers, r.offers) {
@@ -166,6 +171,20 @@ func (t *table) resolveRow(id string, r *row) {
 	}
 	r.offerMissing = missing
 	t.a.pub.stale = true
+}
+
+// keptOffers are the values of what m provides still, as they were offered.
+func keptOffers(m *manifest.Manifest, offers map[string]store.Provider) map[string]string {
+	var out map[string]string
+	for key := range m.Provides {
+		if p, ok := offers[key]; ok {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[key] = p.Value
+		}
+	}
+	return out
 }
 
 // offers expands what m provides on this node.

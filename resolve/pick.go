@@ -128,7 +128,7 @@ func (r *resolver) region(by [][]Provider, regions []string, chosen string, best
 		return best
 	}
 	for i := best; i < in; i++ {
-		if slices.ContainsFunc(by[i], r.pic.Settled) {
+		if slices.ContainsFunc(by[i], func(q Provider) bool { return q.State == Up && r.pic.Settled(q) }) {
 			u.Why = fmt.Sprintf("%d providers of region %s, which is preferred again", len(by[i]), regions[i])
 			return i
 		}
