@@ -128,7 +128,8 @@ type Agent struct {
 	replica     replicaTimes
 	pub         publishing
 	lanes       []*lane
-	lanesStale  bool // their plans may be other ones
+	lanesEnding []*lane // of earlier settings, that are busy still
+	lanesStale  bool    // their plans may be other ones
 	off         offState
 	exec        *execution // the run in progress; nil: none
 	adopting    bool
