@@ -230,7 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.opt.Version, a.node, a.space.Federation, a.region))
 	a.loop(ctx)
 	a.withdraw()
-	a.stopPublishing()
+	_ = a.stopPublishing()
 	if err := a.runner.Close(); err != nil {
 		a.log.Warn("close provisioner", "error", err)
 	}
