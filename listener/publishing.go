@@ -151,16 +151,25 @@ func (a *Agent) adoptOffers(id string, r *row) bool {
 	case len(r.offers) == 0 || r.res.State != resolve.Ready || a.table.due(id):
 		return false
 	default:
-		offers = make(map[string]store.Provider, len(r.offers))
-		for key := range r.offers {
-			offers[key] = a.offer(id, r, key)
-		}
+		offers = a.offersOf(id, r)
 	}
 	if was := a.st.service(id).Offers; len(was) == 0 && len(offers) == 0 || reflect.DeepEqual(offers, was) {
 		return false
 	}
 	a.st.edit(id).Offers = offers
 	return true
+}
+
+// offersOf are the entries of what the service offers now; nil: nothing.
+func (a *Agent) offersOf(id string, r *row) map[string]store.Provider {
+	if len(r.offers) == 0 {
+		return nil
+	}
+	offers := make(map[string]store.Provider, len(r.offers))
+	for key := range r.offers {
+		offers[key] = a.offer(id, r, key)
+	}
+	return offers
 }
 
 // offer is the entry of a key that the service offers, but for what only the
