@@ -2,11 +2,13 @@ package listener
 
 import (
 	"fmt"
-	"strconv"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/listener-agent/listener/balancer"
 	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
@@ -20,8 +22,13 @@ func (a *Agent) laneInput(b config.Balancer) balancer.Input {
 		Region: a.region, RegionOrder: a.cfg.RegionOrder, Taken: map[string]int{},
 	}
 	for _, id := range a.table.ids {
-		if port, err := strconv.Atoi(a.table.rows[id].m.Environment["PORT"]); err == nil {
-			in.Taken[id] = port
+		if m := a.table.rows[id].m; m.Environment["PORT"] != "" || usesPort(m) {
+			in.Taken[id] = portOf(m.Port())
+		}
+	}
+	for _, o := range a.cfg.Balancers {
+		if o.Kind == string(balancer.Public) && o.Kind != b.Kind && (o.Bind == b.Bind || everywhere(o.Bind) || everywhere(b.Bind)) {
+			in.Taken["public-balancer"] = o.Port
 		}
 	}
 	keys := map[string]bool{}
@@ -42,6 +49,23 @@ func (a *Agent) laneInput(b config.Balancer) balancer.Input {
 		}
 	}
 	return in
+}
+
+// everywhere reports whether who listens on bind has the port on all addresses.
+func everywhere(bind string) bool {
+	addr, err := netip.ParseAddr(bind)
+	return err != nil || addr.IsUnspecified()
+}
+
+// usesPort reports whether m offers {PORT}, which is its local_port when it has
+// no PORT of its own: it listens there itself.
+func usesPort(m *manifest.Manifest) bool {
+	for _, t := range m.Provides {
+		if slices.ContainsFunc(t.Parts, func(p manifest.Part) bool { return p.Builtin == "PORT" }) {
+			return true
+		}
+	}
+	return false
 }
 
 // balanced are the providers of key for a balancer. One that expired stays

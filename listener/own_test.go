@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/listener-agent/listener/provision"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -77,6 +78,34 @@ func TestAKeptServiceOffersWhatItDid(t *testing.T) {
 			t.Errorf("published %+v", p)
 		}
 		n.wantEnv("http://10.0.0.1:9090")
+	})
+}
+
+// What a step that succeeded was run with is offered, although the service is
+// due again, or kept, by then.
+func TestAServiceOffersWhatItsLastStepWasRunWith(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("api", apiManifest)
+		n.up()
+		n.wantState(store.Up)
+		ports := []string{"8080", "9090", "9191"}
+		n.runner.use(func(provision.Job) provision.Result {
+			time.Sleep(time.Minute)
+			return provision.Result{Outcome: "exited"}
+		})
+		n.manifest("api", strings.Replace(apiManifest, ports[0], ports[1], 1))
+		n.reload()
+		time.Sleep(10 * time.Second)
+		n.manifest("api", strings.Replace(apiManifest, ports[0], ports[2], 1))
+		n.reload()
+		time.Sleep(time.Minute)
+		for _, port := range ports[1:] {
+			n.wantState(store.Up)
+			if _, _, p := n.entry(); p.Value != "http://10.0.0.1:"+port {
+				t.Errorf("published %q, want %s", p.Value, port)
+			}
+			time.Sleep(time.Minute)
+		}
 	})
 }
 

@@ -19,20 +19,33 @@ import (
 // publishing is the agent's publisher, and what it was told last. The loop's
 // goroutine owns it.
 type publishing struct {
-	p     *publish.Publisher
+	p     *publish.Publisher // nil: none, or the one before has not ended yet
 	end   context.CancelFunc
 	ended chan struct{}
+	next  bool // one starts when the one before has ended
 	// stale: something that is published may be other than what p was told.
 	stale bool
 	node  store.NodeRecord
 	told  bool // p knows what this node offers
 }
 
-// startPublishing starts a publisher for the present federation; one for
-// another federation ends, and its entries expire.
+// startPublishing starts a publisher for the present federation, after the one
+// before has ended; the entries of another federation expire.
 func (a *Agent) startPublishing() {
-	a.stopPublishing()
 	if a.opt.NoPublish {
+		return
+	}
+	if !a.stopPublishing() {
+		if ended := a.pub.ended; !a.pub.next {
+			a.pub.next = true
+			a.wg.Go(func() {
+				select {
+				case <-ended:
+					a.post(a.startPublishing)
+				case <-a.runCtx.Done():
+				}
+			})
+		}
 		return
 	}
 	p, err := publish.New(publish.Options{
@@ -49,7 +62,7 @@ func (a *Agent) startPublishing() {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(a.runCtx))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(a.runCtx)) // it withdraws after the loop
 	ended := make(chan struct{})
 	a.pub = publishing{p: p, end: cancel, ended: ended, stale: true}
 	a.publisher.Store(p)
@@ -59,15 +72,34 @@ func (a *Agent) startPublishing() {
 	}()
 }
 
-// stopPublishing ends the publisher; what it published stays.
-func (a *Agent) stopPublishing() {
-	if a.pub.p == nil {
-		return
+// publishEnd is how long the loop waits for a publisher to end: its calls end
+// with it, unless the store hangs.
+const publishEnd = 3 * time.Second
+
+// stopPublishing ends the publisher; what it published stays. ok is false when
+// it has not ended yet: a store that hangs does not stop the loop, nor the agent's end.
+func (a *Agent) stopPublishing() (ok bool) {
+	if a.pub.p != nil {
+		a.pub.end()
+		a.publisher.Store(nil)
+		a.pub = publishing{ended: a.pub.ended}
 	}
-	a.pub.end()
-	<-a.pub.ended
-	a.publisher.Store(nil)
-	a.pub = publishing{}
+	if a.pub.ended == nil {
+		return true
+	}
+	if !a.pub.next { // else it was waited for before
+		select {
+		case <-a.pub.ended:
+		case <-time.After(publishEnd):
+		}
+	}
+	select {
+	case <-a.pub.ended:
+		a.pub = publishing{}
+		return true
+	default:
+		return false
+	}
 }
 
 // orUnknown lets a machine without an id publish, too.
@@ -119,16 +151,25 @@ func (a *Agent) adoptOffers(id string, r *row) bool {
 	case len(r.offers) == 0 || r.res.State != resolve.Ready || a.table.due(id):
 		return false
 	default:
-		offers = make(map[string]store.Provider, len(r.offers))
-		for key := range r.offers {
-			offers[key] = a.offer(id, r, key)
-		}
+		offers = a.offersOf(id, r)
 	}
 	if was := a.st.service(id).Offers; len(was) == 0 && len(offers) == 0 || reflect.DeepEqual(offers, was) {
 		return false
 	}
 	a.st.edit(id).Offers = offers
 	return true
+}
+
+// offersOf are the entries of what the service offers now; nil: nothing.
+func (a *Agent) offersOf(id string, r *row) map[string]store.Provider {
+	if len(r.offers) == 0 {
+		return nil
+	}
+	offers := make(map[string]store.Provider, len(r.offers))
+	for key := range r.offers {
+		offers[key] = a.offer(id, r, key)
+	}
+	return offers
 }
 
 // offer is the entry of a key that the service offers, but for what only the

@@ -240,7 +240,7 @@ func (t *table) candidate(id string) candidate {
 			good.Uses[u.ID] = u.Answer
 		}
 	}
-	c := candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: applied.Files}
+	c := candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: applied.Files, Offers: t.a.offersOf(id, r)}
 	if st.Good != nil && equalInputs(c.Inputs, st.Applied) && maps.Equal(good.Vars, st.Good.Vars) && maps.Equal(good.Uses, st.Good.Uses) {
 		r.asApplied = st.Good
 		return applied
