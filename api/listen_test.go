@@ -81,7 +81,7 @@ func TestOrphanHelper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heir := exec.Command("sleep", "0.3")
+	heir := exec.Command("sleep", "1")
 	heir.ExtraFiles = []*os.File{f}
 	if err := heir.Start(); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,8 @@ func TestOrphanHelper(t *testing.T) {
 func TestListenAfterAKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	dead := exec.Command(os.Args[0], "-test.run", "^TestOrphanHelper$")
-	dead.Env = append(os.Environ(), orphanSocket+"="+path)
+	// The race detector would sleep for a second in the process's exit.
+	dead.Env = append(os.Environ(), orphanSocket+"="+path, "GORACE=atexit_sleep_ms=0")
 	if out, err := dead.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -41,10 +41,15 @@ func TestAlive(t *testing.T) {
 		if got := last(); got != "on, 1 service" {
 			t.Errorf("after a run: %q", got)
 		}
-		before := len(said)
+		times := func() int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return len(said)
+		}
+		before := times()
 		time.Sleep(10 * time.Minute)
-		last()
-		if got := len(said) - before; got < 60 {
+		if got := times() - before; got < 60 {
 			t.Errorf("told %d times in 10 idle minutes, want 60 at least", got)
 		}
 		if err := n.agent.do(t.Context(), func() { n.agent.fault("history", os.ErrPermission) }); err != nil {
