@@ -46,10 +46,21 @@ SMALL := -tags grpcnotrace $(foreach p,$(DRAGGED),-gcflags='$(p)/...=-l')
 build: ## bin/listener, one static binary
 	CGO_ENABLED=0 go build -trimpath $(SMALL) -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/listener ./cmd/listener
 
+.PHONY: deb rpm release
+deb: ## dist/*.deb for amd64 and arm64 (ARCHES=amd64 for one)
+rpm: ## dist/*.rpm for amd64 and arm64
+release: ## packages, archives, a bill of materials and SHA256SUMS in dist/
+deb rpm release:
+	@scripts/package.sh $@
+
+.PHONY: test-packages
+test-packages: ## install, upgrade, remove and purge what `make release` makes (needs root; part of make test)
+	@scripts/test-packages.sh
+
 .PHONY: lint
 lint: ## golangci-lint, gofumpt included (built on first use, which takes some minutes)
 	$(GOLANGCI) run
-	@for m in test/*/; do (cd $$m && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
+	@for m in test/*/ tools/package/; do (cd $$m && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
 
 .PHONY: fmt
 fmt: ## format with gofumpt
@@ -86,4 +97,4 @@ install: build ## install the binary to PREFIX=/usr/local (DESTDIR for packagers
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
