@@ -224,6 +224,16 @@ func (v *view) acceptMembers(key string) (keys []string) {
 	return keys
 }
 
+// ofProviders reports whether a change is one of providers, too.
+func (v *view) ofProviders(u store.Update) bool {
+	of := func(key string) bool {
+		k, ok := v.place(key)
+		return ok && k.provider()
+	}
+	return slices.ContainsFunc(u.KVs, func(kv store.KV) bool { return of(kv.Key) }) ||
+		slices.ContainsFunc(u.Gone, func(g store.Gone) bool { return of(g.Key) })
+}
+
 // providers are the entries of key, as resolve asks of them.
 func (v *view) providers(key string) []resolve.Provider {
 	set := v.members[key]
