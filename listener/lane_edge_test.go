@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/balancer"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -185,16 +186,22 @@ func TestAValueMakesNoPlan(t *testing.T) {
 		n.put("L", "one")
 		n.up()
 		time.Sleep(time.Second)
-		plan := n.agent.lanes[0].plan
+		now := func() (p *balancer.Plan) {
+			if err := n.agent.do(t.Context(), func() { p = n.agent.lanes[0].plan }); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		plan := now()
 		n.put("L", "two")
 		time.Sleep(time.Second)
-		if n.agent.lanes[0].plan != plan {
+		if now() != plan {
 			t.Error("a plan was made for an operator's value")
 		}
 		a.entry.Weight = 3
 		a.says("up")
 		time.Sleep(time.Second)
-		if n.agent.lanes[0].plan == plan {
+		if now() == plan {
 			t.Error("no plan was made for a provider")
 		}
 	})
