@@ -133,6 +133,9 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			acc.Changed = append(acc.Changed, "key "+k)
 		}
 		if len(acc.Changed) > 0 {
+			if key != "" { // all of it, whoever goes with the hold
+				a.view.acceptAway(key)
+			}
 			_ = a.writeReplicaNow() // accepted is accepted, whatever happens next; an error is told
 			a.watch.force = true    // read what the store says now
 		}

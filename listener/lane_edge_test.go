@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/balancer"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -150,6 +151,58 @@ func TestManyBadEntriesAreFewConditions(t *testing.T) {
 		time.Sleep(time.Second)
 		if c := n.conditions(); len(c) > 30 {
 			t.Errorf("%d conditions", len(c))
+		}
+	})
+}
+
+// A file that is in place already may never have been checked.
+func TestAFileInPlaceIsCheckedBeforeItIsRead(t *testing.T) {
+	dir := t.TempDir()
+	job := laneJob{
+		cfg: config.Balancer{
+			Engine: engineHAProxy, Path: filepath.Join(dir, "cfg"),
+			Check: []string{"false"}, Reload: []string{"touch", filepath.Join(dir, "reloaded")},
+		},
+		text: []byte("text\n"),
+	}
+	if err := os.WriteFile(job.cfg.Path, job.text, laneMode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(job.cfg.Path, laneMode); err != nil {
+		t.Fatal(err)
+	}
+	res := job.run(t.Context())
+	if _, err := os.Stat(filepath.Join(dir, "reloaded")); res.err == nil || res.written || err == nil {
+		t.Errorf("result %+v, reloaded: %v", res, err == nil)
+	}
+}
+
+// An operator's value concerns no balancer.
+func TestAValueMakesNoPlan(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.balance("local", func(b *config.Balancer) { b.Check, b.Reload = nil, nil })
+		n.manifest("app", requires("app", "", "K", "L"))
+		a := n.server("a", "10.0.0.7:80")
+		n.put("L", "one")
+		n.up()
+		time.Sleep(time.Second)
+		now := func() (p *balancer.Plan) {
+			if err := n.agent.do(t.Context(), func() { p = n.agent.lanes[0].plan }); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		plan := now()
+		n.put("L", "two")
+		time.Sleep(time.Second)
+		if now() != plan {
+			t.Error("a plan was made for an operator's value")
+		}
+		a.entry.Weight = 3
+		a.says("up")
+		time.Sleep(time.Second)
+		if now() == plan {
+			t.Error("no plan was made for a provider")
 		}
 	})
 }

@@ -89,6 +89,9 @@ func (j *laneJob) run(ctx context.Context) (res laneResult) {
 	}
 	if !res.written {
 		res.reload = "it is not known whether it read its file"
+		if res.err = render.CheckNow(ctx, file); res.err != nil { // nor whether who wrote it came to check it
+			return res
+		}
 	}
 	if res.err = j.reload(ctx); len(j.cfg.Reload) == 0 {
 		res.reload = ""
@@ -132,7 +135,8 @@ func (j *laneJob) tell(ctx context.Context, file render.File) (res laneResult, o
 	out := j.runtime.Apply(ctx, j.old, j.plan)
 	if err := render.CheckNow(ctx, checked); err != nil {
 		file.Data = before
-		if back, backErr := render.Stage(ctx, []render.File{file}); backErr == nil {
+		// Also when the agent stops: what is in place was accepted.
+		if back, backErr := render.Stage(context.WithoutCancel(ctx), []render.File{file}); backErr == nil {
 			_, backErr = back.Swap()
 			err = errors.Join(err, backErr)
 		}

@@ -81,7 +81,11 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 		if e.none || e.absent() && !e.kept && (e.superseded || e.accepted) {
 			continue
 		}
-		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: e.p})
+		p := e.p
+		if e.absent() && !e.kept {
+			p.State = store.Down // used only if nobody is up in any region
+		}
+		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: p})
 	}
 	for _, id := range a.table.offerers[key] {
 		r := a.table.rows[id]

@@ -139,19 +139,20 @@ func (v *view) supersede(key string, now time.Time) {
 	if !some {
 		return
 	}
-	var over []valueKey
-	for _, k := range v.members[key] {
+	v.members[key] = slices.DeleteFunc(v.members[key], func(k valueKey) bool {
 		e := v.entries[k]
 		if !e.absent() {
-			continue
+			return false
 		}
 		e.superseded = e.superseded || regions[k.region]
-		if e.superseded && !e.kept && now.Sub(e.expired) >= protectWindow {
-			over = append(over, k)
+		over := e.superseded && !e.kept && now.Sub(e.expired) >= protectWindow
+		if over {
+			delete(v.entries, k)
 		}
-	}
-	for _, k := range over {
-		v.del(k)
+		return over
+	})
+	if len(v.members[key]) == 0 {
+		delete(v.members, key)
 	}
 }
 
@@ -222,6 +223,16 @@ func (v *view) acceptMembers(key string) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// ofProviders reports whether a change is one of providers, too.
+func (v *view) ofProviders(u store.Update) bool {
+	of := func(key string) bool {
+		k, ok := v.place(key)
+		return ok && k.provider()
+	}
+	return slices.ContainsFunc(u.KVs, func(kv store.KV) bool { return of(kv.Key) }) ||
+		slices.ContainsFunc(u.Gone, func(g store.Gone) bool { return of(g.Key) })
 }
 
 // providers are the entries of key, as resolve asks of them.

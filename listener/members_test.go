@@ -169,6 +169,32 @@ func TestAHoldOnWhatIsAbsentEndsWithIt(t *testing.T) {
 	})
 }
 
+// Who accepts a key that is held need not say so twice.
+func TestAcceptOfAKeyThatIsHeldIsAll(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+		n.write(n.cfg.Attributes[0], "K = \"fallback\"\n")
+		n.manifest("app", `{"id": "app", "requires": {"V_K": "{K[]}"}}`)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			n.provider("default", name, name)
+		}
+		n.up()
+		n.wantEnv("a,b,c,d")
+		m.ExpireSessions()
+		time.Sleep(5 * time.Second)
+		n.wantEnv("a,b,c,d")
+		n.wantConditions("providers held")
+		if acc, err := n.agent.Accept(t.Context(), "K"); err != nil || len(acc.Changed) != 1 {
+			t.Fatal(acc, err)
+		}
+		n.wantEnv("fallback")
+		n.wantConditions()
+		n.stop()
+		n.up()
+		n.wantEnv("fallback")
+		n.wantSteps("node", "node")
+	})
+}
+
 // A region is preferred again when somebody in it is up for long enough, not
 // when all that are left of it are held.
 func TestAListDoesNotMoveToProvidersThatAreHeld(t *testing.T) {

@@ -46,6 +46,8 @@ func (p picture) Providers(key string) []resolve.Provider {
 	return out
 }
 
+func (p picture) Memo() resolve.Memo { return p.a.table.memo }
+
 func (p picture) Chosen(choice string) string { return p.a.st.Choices[choice] }
 
 func (p picture) Settled(q resolve.Provider) bool { return p.a.settled(q, time.Now()) <= 0 }

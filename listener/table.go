@@ -25,6 +25,7 @@ type table struct {
 	required []string            // all keys that are required, sorted
 	followed []string            // those that the watch follows, for balancers too
 	stale    map[string]bool
+	memo     resolve.Memo // while resolve goes through the services, and nothing else changes
 }
 
 // row is one service in force.
@@ -131,6 +132,8 @@ func (t *table) touch(keys []string) {
 // this node may make others stale in turn; readiness only grows within one
 // call or only shrinks with the view, so that this ends.
 func (t *table) resolve() {
+	t.memo = resolve.Memo{}
+	defer func() { t.memo = nil }()
 	for round := 0; len(t.stale) > 0 && round <= len(t.rows)+1; round++ {
 		ids := slices.Sorted(maps.Keys(t.stale))
 		clear(t.stale)
@@ -164,6 +167,7 @@ func (t *table) resolveRow(id string, r *row) {
 	}
 	if !maps.Equal(offers, r.offers) {
 		r.offers = offers
+		clear(t.memo)
 		t.a.lanesStale = true
 		for key := range r.m.Provides {
 			t.touch([]string{key})
