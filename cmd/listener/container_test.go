@@ -66,6 +66,8 @@ func (b *box) path(name string) string { return filepath.Join(b.root, name) }
 func (b *box) copy(from, to string, mode os.FileMode) {
 	b.t.Helper()
 	data, err := os.ReadFile(from)
+	syscall.ForkLock.RLock() // see system.writeMode
+	defer syscall.ForkLock.RUnlock()
 	if err = errors.Join(err, os.WriteFile(b.path(to), data, mode)); err != nil {
 		b.t.Fatal(err)
 	}
