@@ -27,39 +27,21 @@ type example struct {
 	inUse *strings.Replacer
 }
 
-// tool is what a test has to know of a provisioner beside its example.
-type tool struct {
-	name, dir string
-	programs  []string          // without which it is left out
-	places    map[string]string // further texts of the example → what stands there in the test
-	lock      string            // that a run by hand holds, below the node's directory
-	preset    bool              // on a real node it is where the preset looks
-	changed   []int             // exit codes of a run that changed something
-	file      string            // of the example …
-	broken    string            // … to which this is added to make runs fail …
-	failed    []int             // … with one of these exit codes
-
-	byHand func(*example) []string // argv of a run that goes on until the pipe's end
-}
-
 // TestProvisioners runs what examples/provisioners has by real agents and, but
 // for chef, the real tools.
 func TestProvisioners(t *testing.T) {
-	for _, tool := range []tool{script} {
+	for _, tool := range []tool{script, ansible, puppet, chef} {
 		t.Run(tool.name, func(t *testing.T) {
 			t.Parallel()
 			x := newExample(t, tool)
 			x.run("changes reach the disk", x.changes)
 			x.run("a failed run is tried again", x.failure)
 			x.run("a run by hand is waited for", x.hands)
+			if tool.more != nil {
+				x.run("exit codes", func(*testing.T) { tool.more(x) })
+			}
 		})
 	}
-}
-
-var script = tool{
-	name: "script", dir: "script", programs: []string{"flock"}, lock: "lock/provision",
-	changed: []int{0}, file: "provision.sh", broken: "exit 3\n", failed: []int{3},
-	byHand: func(x *example) []string { return []string{"flock", "-o", x.lock, "cat", x.pipe} },
 }
 
 func newExample(t *testing.T, tool tool) *example {
@@ -90,6 +72,9 @@ func newExample(t *testing.T, tool tool) *example {
 		s.settings["provision.locks"] = quoteList(x.lock)
 	}
 	s.write(s.path("conf.d", "test.toml"), s.toml())
+	if tool.prepare != nil {
+		tool.prepare(x)
+	}
 	s.putOffline("PRIMARY_DATABASE_URL", hostile+"1")
 	s.agent = s.spawnWith(s.config())
 	s.answers()
