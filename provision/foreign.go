@@ -224,8 +224,8 @@ func isPuppet(pid int) bool {
 		return false // it ended, maybe just now
 	}
 	comm := strings.TrimSpace(string(name))
-	named := strings.HasSuffix(comm, "puppet") || strings.Contains(comm, "puppet-") // puppet(-.*)?$
-	return named || strings.Contains(comm, "ruby") && strings.Contains(commandLine(pid), "puppet")
+	return strings.HasSuffix(comm, "puppet") || strings.Contains(comm, "puppet-") ||
+		strings.Contains(comm, "ruby") && strings.Contains(commandLine(pid), "puppet")
 }
 
 // commandLine is the arguments of a process, separated by spaces; "" when it ended.

@@ -31,6 +31,9 @@ needs=(
   "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
   "etcd-client|command -v etcdctl|what the agent withdraws from etcd when its machine goes down"
   "systemd systemd-container dbus|command -v systemd-nspawn|the agent as a service of a booted systemd"
+  "puppet-agent|command -v puppet|puppet apply, as examples/provisioners has it"
+  "ansible-core|command -v ansible-playbook|ansible-playbook, as examples/provisioners has it"
+  "itamae|command -v itamae|the recipe of examples/provisioners, which itamae runs in chef's place"
   "nginx-light libnginx-mod-stream|has_nginx|the template for nginx"
 )
 
