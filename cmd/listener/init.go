@@ -2,13 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/listener-agent/listener/config"
@@ -18,15 +16,38 @@ import (
 
 // initFlags are the answers that init needs.
 type initFlags struct {
-	dir, node, region, store string
-	service, command         string
-	requires                 []string // VARIABLE=KEY
+	dir, node, region, host, store string
+	preset, command, service       string
+	requires                       []string // VARIABLE=KEY
+
+	yes, force bool
 }
 
-// made is one file that init writes.
-type made struct {
-	path string
-	data []byte
+// preset is what init writes for a provisioner.
+type preset struct {
+	name    string
+	command []string
+	setting string // provision.preset
+}
+
+// presets are the provisioners that init knows; examples/provisioners has them
+// in full.
+func presets() []preset {
+	return []preset{
+		{"none", nil, ""},
+		{"chef", []string{"chef-solo", "-c", "/etc/chef/solo.rb", "-j", "{NODE_JSON}"}, "chef"},
+		{"cinc", []string{"cinc-solo", "-c", "/etc/cinc/solo.rb", "-j", "{NODE_JSON}"}, "chef"},
+		{"puppet", []string{"puppet", "apply", "--detailed-exitcodes", "/etc/puppet/code/environments/production/manifests"}, "puppet"},
+		{"ansible", []string{"ansible-playbook", "-c", "local", "-i", "localhost,", "-e", "@{NODE_JSON}", "/etc/ansible/site.yml"}, ""},
+	}
+}
+
+func presetNames() string {
+	var names []string
+	for _, p := range presets() {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (a *app) initCmd() *cobra.Command {
@@ -34,68 +55,101 @@ func (a *app) initCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "write settings and a first manifest to start from",
-		Long: `Write DIR/listener.toml, DIR/attributes.toml and DIR/data_bags/service/ID.json. On a
-terminal it asks for what no flag says. A file that is there is never overwritten:
-then nothing is written. Outside /etc/listener everything that the agent writes
-stays below DIR too, so that it runs without root.`,
-		Example: `  listener init --dir try --service app-www --require DATABASE_URL=PRIMARY_DATABASE_URL
-  listener init --dir /etc/listener --command /usr/local/bin/provision`,
+		Long: `Write DIR/listener.toml, DIR/attributes.toml and DIR/data_bags/service/ID.json, and
+look whether the store can be reached. On a terminal it asks for what no flag
+says; elsewhere flags have to say it, or --yes takes the defaults of the rest.
+A file that is there is kept, and then nothing is written, but for one that has
+only comments, or with --force. Outside /etc/listener everything that the agent
+writes stays below DIR too, so that it runs without root.`,
+		Example: `  listener init
+  listener init --yes --region eu --store etcd://10.0.0.1:2379 --preset chef
+  listener init --yes --dir try --service app-www --require DB_URL=PRIMARY_DATABASE_URL`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if err := a.ask(&f); err != nil {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.ask(c, &f); err != nil {
 				return err
 			}
 			files, err := f.files()
 			if err != nil {
 				return err
 			}
-			if err := write(files); err != nil {
+			if err := write(files, f.force); err != nil {
 				return err
 			}
-			return a.initDone(f, files)
+			return a.initDone(c.Context(), f, files)
 		},
 	}
 	fl := c.Flags()
 	fl.StringVar(&f.dir, "dir", filepath.Dir(config.DefaultPath), "`DIR` to write to")
 	fl.StringVar(&f.node, "node", "", "`NAME` of this node; none: the host name")
 	fl.StringVar(&f.region, "region", "", "`REGION` of this node; none: default")
+	fl.StringVar(&f.host, "host", "", "`ADDRESS` under which others reach this node; none: found by itself")
+	fl.StringVar(&f.preset, "preset", "", "`PROVISIONER` of this node: "+presetNames())
+	fl.StringVar(&f.command, "command", "", "shell `COMMAND` that provisions the node, instead of the preset's")
 	fl.StringVar(&f.service, "service", "", "`ID` of the first service (app)")
-	fl.StringVar(&f.command, "command", "", "shell `COMMAND` that provisions the node; none: environment files only")
 	fl.StringArrayVar(&f.requires, "require", nil, "`VARIABLE=KEY` of the first service (DATABASE_URL=PRIMARY_DATABASE_URL)")
+	fl.BoolVar(&f.yes, "yes", false, "do not ask; the defaults for what no flag says")
+	fl.BoolVar(&f.force, "force", false, "overwrite files that are there")
 	return c
 }
 
-// ask fills in what was not told, on a terminal; else the defaults count.
-func (a *app) ask(f *initFlags) error {
-	f.store = a.storeFlag
-	type question struct {
-		text, byDefault string
-		target          *string
-	}
+// question is what a flag can answer too.
+type question struct {
+	flag, text, byDefault string
+	target                *string
+}
+
+// ask fills in what was not told: from a terminal, or with defaults if --yes.
+func (a *app) ask(c *cobra.Command, f *initFlags) error {
+	f.store = cmp.Or(a.storeFlag, a.env("LISTENER_STORE"))
 	qs := []question{
-		{"id of the first service", "app", &f.service},
-		{"command that provisions this node (empty: environment files only)", "", &f.command},
+		{"node", "name of this node (empty: the host name)", "", &f.node},
+		{"region", "region", "default", &f.region},
+		{"host", "address under which others reach it (empty: found by itself)", "", &f.host},
+		{"store", "store: local, local:DIR, etcd://HOST:2379 or nats://HOST:4222", "local", &f.store},
+		{"preset", "what provisions this node: " + presetNames(), "none", &f.preset},
+		{"service", "id of the first service", "app", &f.service},
 	}
+	qs = slices.DeleteFunc(qs, func(q question) bool {
+		return *q.target != "" || c.Flags().Changed(q.flag) || q.flag == "preset" && f.command != ""
+	})
+	if len(qs) > 0 && !f.yes && !terminal(a.in) {
+		var missing []string
+		for _, q := range qs {
+			missing = append(missing, "--"+q.flag)
+		}
+		return failed(exitUsage, "add --yes for the defaults of what no flag says, or run it on a terminal, where it asks",
+			"standard input is no terminal, and nothing says %s", strings.Join(missing, ", "))
+	}
+	if err := a.answers(qs, !f.yes); err != nil {
+		return err
+	}
+	if f.store == "local" {
+		f.store = ""
+	}
+	f.service = cmp.Or(f.service, "app")
+	f.preset = cmp.Or(f.preset, "none")
+	if len(f.requires) == 0 {
+		f.requires = []string{"DATABASE_URL=PRIMARY_DATABASE_URL"}
+	}
+	return nil
+}
+
+// answers reads one line for each question; an empty one, or the end of the
+// input, is the default.
+func (a *app) answers(qs []question, asks bool) error {
 	in := bufio.NewScanner(a.in)
 	for _, q := range qs {
-		if *q.target != "" {
-			continue
-		}
 		*q.target = q.byDefault
-		if !terminal(a.in) {
+		if !asks {
 			continue
 		}
 		if _, err := fmt.Fprintf(a.err, "%s [%s]: ", q.text, q.byDefault); err != nil {
 			return err
 		}
 		if in.Scan() {
-			if text := strings.TrimSpace(in.Text()); text != "" {
-				*q.target = text
-			}
+			*q.target = cmp.Or(strings.TrimSpace(in.Text()), q.byDefault)
 		}
-	}
-	if len(f.requires) == 0 {
-		f.requires = []string{"DATABASE_URL=PRIMARY_DATABASE_URL"}
 	}
 	return in.Err()
 }
@@ -114,6 +168,9 @@ func (f initFlags) files() ([]made, error) {
 		if _, err := config.ParseStoreURL(f.store); err != nil {
 			return nil, usage(nil, err)
 		}
+	}
+	if !slices.ContainsFunc(presets(), func(p preset) bool { return p.name == f.preset }) {
+		return nil, failed(exitUsage, "write --preset with one of "+presetNames(), "there is no preset %q", f.preset)
 	}
 	return []made{
 		{filepath.Join(f.dir, "listener.toml"), f.settings()},
@@ -144,7 +201,7 @@ const attributesText = `# Values that count when the store has none: KEY = "valu
 
 func (f initFlags) settings() []byte {
 	var b strings.Builder
-	b.WriteString("# Settings of listener. `listener config` shows all of them with their defaults.\n")
+	b.WriteString("# Settings of this node. `listener config` shows all of them with their defaults.\n")
 	set := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s = %s\n", name, quote(value))
@@ -152,18 +209,30 @@ func (f initFlags) settings() []byte {
 	}
 	set("node", f.node)
 	set("region", f.region)
+	set("host", f.host)
 	b.WriteString("manifests = [\"data_bags/service\"]\nattributes = [\"attributes.toml\"]\n")
-	if filepath.Clean(f.dir) != filepath.Dir(config.DefaultPath) {
+	if !f.system() {
 		b.WriteString("state_dir = \"state\"\nrun_dir = \"run\"\n\n[env]\ndir = \"services.d\"\n\n[api]\nsocket = \"run/listener.sock\"\n")
 	}
 	b.WriteString("\n[provision]\n")
-	if f.command == "" {
+	i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == f.preset })
+	p := presets()[max(i, 0)]
+	if f.command != "" {
+		p.command = []string{"/bin/sh", "-c", f.command}
+	}
+	if p.command == nil {
 		b.WriteString("# command = [\"chef-solo\", \"-j\", \"{NODE_JSON}\"]\n")
 	} else {
-		fmt.Fprintf(&b, "command = [\"/bin/sh\", \"-c\", %s]\n", quote(f.command))
+		fmt.Fprintf(&b, "command = %s\n", quoteList(p.command))
 	}
+	set("preset", p.setting)
 	b.WriteString(f.storeText())
 	return []byte(b.String())
+}
+
+// system says whether the files are those of this machine's agent.
+func (f initFlags) system() bool {
+	return filepath.Clean(f.dir) == filepath.Dir(config.DefaultPath)
 }
 
 func (f initFlags) storeText() string {
@@ -188,46 +257,9 @@ func quote(s string) string {
 }
 
 func quoteList(list []string) string {
-	data, _ := json.Marshal(list)
-	return string(data)
-}
-
-// write creates all files or, when one is there, none.
-func write(files []made) error {
-	for _, f := range files {
-		if _, err := os.Lstat(f.path); err == nil {
-			return hinted(fmt.Errorf("%s is there already", f.path), "nothing was written; remove it, or choose another --dir")
-		}
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = quote(s)
 	}
-	for _, f := range files {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
-			return err
-		}
-		file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%s is there already", f.path)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = file.Write(f.data)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *app) initDone(f initFlags, files []made) error {
-	paths := make([]string, len(files))
-	for i, m := range files {
-		paths[i] = m.path
-	}
-	return a.print(map[string][]string{"written": paths}, func(w io.Writer) error {
-		if _, err := fmt.Fprintf(w, "wrote %s\n", strings.Join(paths, "\nwrote ")); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(w, "next: listener agent --config %s\n", filepath.Join(f.dir, "listener.toml"))
-		return err
-	})
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
