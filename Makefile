@@ -39,7 +39,7 @@ DRAGGED := google.golang.org go.uber.org go.etcd.io/etcd golang.org/x github.com
 	github.com/klauspost github.com/spf13 github.com/go-json-experiment vendor/golang.org/x \
 	github.com/BurntSushi net text/template text/tabwriter encoding/gob encoding/asn1 crypto/tls crypto/x509 \
 	crypto/internal/fips140 math/big regexp flag mime log/slog encoding/json \
-	./api ./balancer ./cmd/listener ./config ./graph ./manifest ./publish ./store/etcd ./store/nats
+	./api ./balancer ./cmd/listener ./config ./graph ./internal ./manifest ./provision ./publish ./render ./status ./store
 SMALL := -tags grpcnotrace $(foreach p,$(DRAGGED),-gcflags='$(p)/...=-l')
 
 .PHONY: build
