@@ -27,6 +27,10 @@ deploy-cycle: build ## play the story of a fleet on this machine (needs haproxy,
 test: ## all tests with the race detector; as root or in CI installs what they need
 	@scripts/test.sh $(TESTFLAGS)
 
+.PHONY: test-systemd
+test-systemd: ## the agent as a service of a real systemd, in a container (needs root; part of make test)
+	@scripts/test-systemd.sh
+
 # The store clients' libraries and what they and the API drag in make most of
 # the binary: without inlining there, and without gRPC's tracing pages, it is
 # 2 MB smaller. What a run waits for is not among these; digests and ciphers are
@@ -34,17 +38,29 @@ test: ## all tests with the race detector; as root or in CI installs what they n
 DRAGGED := google.golang.org go.uber.org go.etcd.io/etcd golang.org/x github.com/nats-io github.com/grpc-ecosystem \
 	github.com/klauspost github.com/spf13 github.com/go-json-experiment vendor/golang.org/x \
 	github.com/BurntSushi net text/template text/tabwriter encoding/gob encoding/asn1 crypto/tls crypto/x509 \
-	crypto/internal/fips140 math/big regexp flag mime log/slog ./cmd/listener
+	crypto/internal/fips140 math/big regexp flag mime log/slog encoding/json \
+	./api ./balancer ./cmd/listener ./config ./graph ./manifest ./publish ./store/etcd ./store/nats
 SMALL := -tags grpcnotrace $(foreach p,$(DRAGGED),-gcflags='$(p)/...=-l')
 
 .PHONY: build
 build: ## bin/listener, one static binary
 	CGO_ENABLED=0 go build -trimpath $(SMALL) -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/listener ./cmd/listener
 
+.PHONY: deb rpm release
+deb: ## dist/*.deb for amd64 and arm64 (ARCHES=amd64 for one)
+rpm: ## dist/*.rpm for amd64 and arm64
+release: ## packages, archives, a bill of materials and SHA256SUMS in dist/
+deb rpm release:
+	@scripts/package.sh $@
+
+.PHONY: test-packages
+test-packages: ## install, upgrade, remove and purge what `make release` makes (needs root; part of make test)
+	@scripts/test-packages.sh
+
 .PHONY: lint
 lint: ## golangci-lint, gofumpt included (built on first use, which takes some minutes)
 	$(GOLANGCI) run
-	@for m in test/*/; do (cd $$m && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
+	@for m in test/*/ tools/package/; do (cd $$m && go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
 
 .PHONY: fmt
 fmt: ## format with gofumpt
@@ -81,4 +97,4 @@ install: build ## install the binary to PREFIX=/usr/local (DESTDIR for packagers
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -34,6 +34,7 @@ var imports = map[string][]string{
 	"internal/atomicfile": {},
 	"internal/benchenv":   {},
 	"internal/fleettest":  {"status", "store"},
+	"internal/systemd":    {},
 	"manifest":            {},
 	"status":              {},
 	"store":               {},
@@ -70,8 +71,9 @@ var testImports = []string{"internal/benchenv", "store", "store/local", "store/s
 // for each step, and what it links delays the command.
 var onlyStandard = []string{"provision/supervisor"}
 
-// mayLog are the packages that log; all others return errors.
-var mayLog = []string{"cmd/listener", "listener"}
+// mayLog are the packages that log, and the one that has a place for log lines;
+// all others return errors.
+var mayLog = []string{"cmd/listener", "internal/systemd", "listener"}
 
 // mayPrint are the packages that may use standard output; the supervisor
 // copies a step's output to it.

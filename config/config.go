@@ -168,8 +168,8 @@ func RestartOnly() []string {
 	var names []string
 	for _, f := range settings().fields {
 		table, _, _ := strings.Cut(f.name, ".")
-		switch table {
-		case "node", "federation", "region", "state_dir", "run_dir", "store", "api":
+		switch {
+		case slices.Contains([]string{"node", "federation", "region", "state_dir", "run_dir", "store", "api"}, table), f.name == "provision.runner":
 			names = append(names, f.name)
 		}
 	}

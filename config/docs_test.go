@@ -125,6 +125,8 @@ A list replaces that of the layer below, but for ` + "`[[balancer]]`" + `, which
 - A **size** is a text with its unit: ` + "`\"100MB\"`" + ` (powers of 1000) or ` + "`\"64MiB\"`" + ` (powers of 1024); a number alone is bytes.
 - A **mode** is octal in quotes: ` + "`\"0640\"`" + `.
 - Relative **paths** are relative to the directory of the settings file (for files in ` + "`conf.d`" + ` too), in variables and flags to the working directory.
+- A path that begins with ` + "`$CREDENTIALS_DIRECTORY/`" + ` is a credential that systemd gives to the agent's unit (` + "`LoadCredential=`" + `); where that
+  variable is not set, ` + "`/run/credentials/listener.service/`" + ` takes its place.
 - The files name commands that run as root: one that others may write to, or that belongs to somebody other than root and the agent's user, is refused.
 - An unknown setting is an error that names the nearest known one.
 

@@ -137,8 +137,8 @@ type Provision struct {
 	// respected), puppet (2, changes were made, is success too; puppet's lock file is respected) or empty.
 	Preset string `toml:"preset"`
 	// What runs the steps: systemd (a transient unit), direct (a child process) or auto (systemd when the agent is
-	// root and /run/systemd/system exists, else direct). Later: today every step is a
-	// child process.
+	// root and /run/systemd/system exists, else direct). A step for which systemd does not start a unit is a child
+	// process, and a condition says so.
 	Runner string `toml:"runner"`
 	// Lock files of others that mean "a provisioner is running": a run waits while one is held. Empty: only those of the preset.
 	Locks []string `toml:"locks" path:"list"`

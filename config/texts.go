@@ -158,7 +158,7 @@ func (b baseDir) resolve(tag string, v any) (any, *problem) {
 		if path == "" {
 			return "", nil
 		}
-		p, err := b(path)
+		p, err := b(credential(path))
 		if err != nil {
 			return "", &problem{fmt.Sprintf("find the directory that %q is relative to: %v", path, err), "write an absolute path"}
 		}

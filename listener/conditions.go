@@ -314,6 +314,8 @@ func (a *Agent) faultConditions(add func(status.Condition)) {
 		case "state.json", "digest.key":
 			c.Hint = "everything was provisioned once more; nothing else to do"
 			c.Severity = warning
+		case "runner":
+			c.Hint = "until then the command runs inside of the agent's own sandbox and control group"
 		}
 		add(c)
 	}

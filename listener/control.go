@@ -239,6 +239,7 @@ func (a *Agent) useConfig(cfg *config.Config) {
 	next := *cfg
 	next.StateDir, next.RunDir, next.Store, next.API = a.cfg.StateDir, a.cfg.RunDir, a.cfg.Store, a.cfg.API
 	next.Node, next.Federation, next.Region = a.cfg.Node, a.cfg.Federation, a.cfg.Region
+	next.Provision.Runner = a.cfg.Provision.Runner
 	a.cfg, a.host = &next, next.Host
 	a.view.protect = a.cfg.Protect
 	a.setLanes()

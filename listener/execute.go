@@ -141,7 +141,7 @@ func (a *Agent) unmarkDirty(rs *runState, i int) {
 // result file goes, so that a crash in between repeats nothing.
 func (a *Agent) stepDone(rs *runState, i int, res provision.Result) bool {
 	p, s := &rs.Steps[i], &rs.Run.Steps[i]
-	s.Exit, s.Signal, s.Error = res.Exit, res.Signal, res.Error
+	s.Exit, s.Signal, s.Error, s.Unit = res.Exit, res.Signal, res.Error, res.Unit
 	s.Ended = res.Ended
 	if !res.Started.IsZero() {
 		s.Started = res.Started

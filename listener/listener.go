@@ -38,23 +38,6 @@ var (
 	ErrNothing = errors.New("nothing to run: neither the node nor a service has a command")
 )
 
-// Runner carries out steps; *provision.Provisioner is the real one.
-//
-// Run blocks until the step's result; when ctx ends it returns ctx.Err() and
-// the step goes on, to be adopted by the next agent. Adopt blocks until the
-// result of a step that an earlier agent started is certain. Forget is called
-// after a result was recorded.
-type Runner interface {
-	Warm()
-	Run(ctx context.Context, job provision.Job) (provision.Result, error)
-	Cancel(run, step string) error
-	Left() ([]provision.Ref, error)
-	Adopt(ctx context.Context, ref provision.Ref, killAfter time.Duration) (provision.Result, error)
-	Forget(ref provision.Ref) error
-	Busy() (bool, error)
-	Close() error
-}
-
 // Options is what New needs.
 type Options struct {
 	// Config is required; New keeps it.
@@ -71,6 +54,11 @@ type Options struct {
 	Log *slog.Logger
 	// OnEvent is called with the same events, from the loop: it must not block.
 	OnEvent func(status.Event)
+	// Alive is called by the loop each time that it has looked at everything,
+	// and at least each AliveEvery (0: only when there is reason to look).
+	// headline is the agent in one line. It may not take long; nil: nobody asks.
+	Alive      func(headline string)
+	AliveEvery time.Duration
 	// Runner replaces the provisioner, for tests.
 	Runner Runner
 	// Clock replaces the boot id and CLOCK_BOOTTIME, for tests.
@@ -192,11 +180,11 @@ func New(o Options) (*Agent, error) {
 		a.opt.MachineID = strings.TrimSpace(string(id))
 	}
 	if a.runner == nil {
-		p, err := provision.New(provision.Options{StateDir: a.cfg.StateDir, RunDir: a.cfg.RunDir, Exe: o.Exe})
+		r, err := a.newRunner()
 		if err != nil {
 			return nil, fmt.Errorf("new agent: %w", err)
 		}
-		a.runner = p
+		a.runner = r
 	}
 	return a, nil
 }
@@ -277,7 +265,7 @@ func (a *Agent) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(a.step())
+		timer.Reset(a.alive(a.step()))
 		select {
 		case <-ctx.Done():
 			a.shutdown()

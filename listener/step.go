@@ -85,5 +85,3 @@ func cut(s string) string {
 	}
 	return s
 }
-
-var _ Runner = (*provision.Provisioner)(nil)

@@ -91,7 +91,10 @@ func (p *Provisioner) giveUp(ctx context.Context, ref Ref, killAfter time.Durati
 	if st, err := os.Stat(job); err == nil {
 		res.Started = st.ModTime()
 	}
-	tree := supervisor.Tree{Run: ref.Run, Main: supervisor.ReadPIDs(p.o.RunDir, ref.Run, ref.Step).Main}
+	tree := supervisor.Tree{
+		Run: ref.Run, Unit: supervisor.UnitName(ref.Run, ref.Step),
+		Main: supervisor.ReadPIDs(p.o.RunDir, ref.Run, ref.Step).Main,
+	}
 	if err := tree.End(ctx, killAfter); err != nil {
 		return Result{}, fmt.Errorf("provision: end what is left of run %s: %w", ref.Run, err)
 	}
@@ -119,6 +122,7 @@ func (p *Provisioner) Forget(ref Ref) error {
 		supervisor.JobPath(p.o.RunDir, ref.Run, ref.Step),
 		supervisor.PIDPath(p.o.RunDir, ref.Run, ref.Step),
 		supervisor.PIDPath(p.o.RunDir, ref.Run, ref.Step) + ".tmp",
+		sayPath(p.o.RunDir, ref),
 		result + ".tmp",
 		result,
 	} {

@@ -43,6 +43,8 @@ var (
 	ErrNotRunning = errors.New("no such step is running")
 	// ErrClosed: the Provisioner was closed.
 	ErrClosed = errors.New("provisioner closed")
+
+	errRefused = errors.New("was not started")
 )
 
 // Options of a Provisioner.
@@ -54,7 +56,19 @@ type Options struct {
 	// Exe is a program that imports provision/supervisor; "" is this very
 	// program, also after its file was replaced by an upgrade.
 	Exe string
+	// Units makes each step a transient unit of systemd, named by
+	// supervisor.UnitName; a step that cannot be one runs as a child process,
+	// as all do without it. It needs root.
+	Units bool
+	// UnitTrouble, if set, is told before each step why it cannot be a unit, or
+	// nil when it is one. It is called from Run and must not call back.
+	UnitTrouble func(error)
+	// SystemdRun is the program systemd-run; "" is that of PATH.
+	SystemdRun string
 }
+
+// ownExe is the running program, be it replaced or removed meanwhile.
+const ownExe = "/proc/self/exe"
 
 // Provisioner starts steps. All methods may be called from any goroutine.
 type Provisioner struct {
@@ -84,7 +98,10 @@ func New(o Options) (*Provisioner, error) {
 		}
 	}
 	if o.Exe == "" {
-		o.Exe = "/proc/self/exe"
+		o.Exe = ownExe
+	}
+	if o.SystemdRun == "" {
+		o.SystemdRun = "systemd-run"
 	}
 	// Opened once while that is possible: a full disk or a file system that
 	// became read-only then does not keep steps from running.
@@ -114,12 +131,32 @@ func (p *Provisioner) Run(ctx context.Context, job Job) (Result, error) {
 	if err := writeNew(path, data); err != nil {
 		return Result{}, fmt.Errorf("provision: write the job: %w", err)
 	}
+	res, err := Result{}, errNoUnit
+	if p.o.Units {
+		res, err = p.runInUnit(ctx, ref, path, job.KillAfter)
+	}
+	if errors.Is(err, errNoUnit) {
+		res, err = p.runAsChild(ctx, ref, path, job.KillAfter)
+	}
+	if errors.Is(err, ErrBusy) || errors.Is(err, errRefused) {
+		_ = os.Remove(path)
+	}
+	return res, err
+}
+
+// runAsChild carries a step out under a child process of the agent.
+func (p *Provisioner) runAsChild(ctx context.Context, ref Ref, path string, killAfter time.Duration) (Result, error) {
 	h, messages, err := p.hand(ref, path)
 	if err != nil {
 		_ = os.Remove(path)
 		return Result{}, err
 	}
-	return p.follow(ctx, h, messages, ref, job.KillAfter)
+	res, err := p.follow(ctx, h, messages, ref, killAfter)
+	if errors.Is(err, ErrBusy) && p.o.Units {
+		// A unit that we took for one that does not start may have begun after all.
+		return p.adopt(ctx, ref, killAfter, Lost, "another step ran for as long as this one was waiting")
+	}
+	return res, err
 }
 
 // refuse looks for steps without a result: they may still run.
@@ -141,7 +178,6 @@ func (p *Provisioner) refuse(own Ref) error {
 
 // follow waits for what the supervisor says until the result is there.
 func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan message, ref Ref, killAfter time.Duration) (Result, error) {
-	path := supervisor.JobPath(p.o.RunDir, ref.Run, ref.Step)
 	for {
 		var m message
 		var open bool
@@ -163,11 +199,9 @@ func (p *Provisioner) follow(ctx context.Context, h *handle, messages <-chan mes
 		case supervisor.Unrecorded:
 			return supervisor.DecodeResult([]byte(m.rest))
 		case supervisor.Busy:
-			_ = os.Remove(path)
 			return Result{}, fmt.Errorf("provision: %w: %s", ErrBusy, m.rest)
 		case supervisor.Refused:
-			_ = os.Remove(path)
-			return Result{}, fmt.Errorf("provision: run %s step %s was not started: %s", ref.Run, ref.Step, m.rest)
+			return Result{}, fmt.Errorf("provision: run %s step %s %w: %s", ref.Run, ref.Step, errRefused, m.rest)
 		}
 	}
 }
@@ -181,8 +215,11 @@ func (p *Provisioner) ended(ctx context.Context, h *handle, ref Ref, killAfter t
 		return Result{}, ErrClosed
 	}
 	why := "the supervisor ended unexpectedly"
-	if h.said != "" { // by the watcher, before it closed messages
+	switch {
+	case h.said != "": // by the watcher, before it closed messages
 		why += ": " + h.said
+	case h.unit != "":
+		why += "; see the journal of " + h.unit
 	}
 	outcome := Lost
 	if cancelled {
@@ -243,7 +280,7 @@ func (p *Provisioner) Cancel(run, step string) error {
 	defer p.mu.Unlock()
 	if h := p.running[ref]; h != nil {
 		h.cancelled = true
-		if err := h.proc.Signal(termSignal); err == nil {
+		if err := h.term(); err == nil {
 			return nil
 		}
 	}
@@ -252,7 +289,7 @@ func (p *Provisioner) Cancel(run, step string) error {
 	}
 	s := supervisor.ReadPIDs(p.o.RunDir, run, step).Supervisor
 	for h := range p.handles {
-		if h.proc.Pid == s.PID {
+		if h.proc != nil && h.proc.Pid == s.PID {
 			s = supervisor.Proc{} // one of ours that has gone on to another step
 		}
 	}

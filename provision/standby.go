@@ -12,10 +12,11 @@ import (
 
 const termSignal = syscall.SIGTERM
 
-// handle is a supervisor process that we started.
+// handle is a supervisor process that we started: our child, or in a unit.
 type handle struct {
-	proc *os.Process
-	// jobs is the writing end of its standard input; closing it ends a standby.
+	proc *os.Process // nil: it is in a unit
+	unit string      // "": it is our child
+	// jobs is the writing end of a child's standard input; closing it ends a standby.
 	jobs *os.File
 	// status is the reading end of its output; watch owns it but for Close.
 	status *os.File
@@ -29,18 +30,27 @@ type handle struct {
 	cancelled bool
 }
 
+// term asks the supervisor to cancel its step.
+func (h *handle) term() error {
+	if h.proc == nil {
+		return killUnit(h.unit)
+	}
+	return h.proc.Signal(termSignal)
+}
+
 type message struct {
 	word supervisor.Word
 	rest string
 }
 
 // Warm starts a standby supervisor if there is none, so that the next Run need
-// not wait for a process to start. It returns at once and reports nothing: a
-// standby that cannot be started is an error of the next Run.
+// not wait for a process to start; not for units, where systemd starts it. It
+// returns at once and reports nothing: a standby that cannot be started is an
+// error of the next Run.
 func (p *Provisioner) Warm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.standby != nil || p.warming {
+	if p.o.Units || p.closed || p.standby != nil || p.warming {
 		return
 	}
 	p.warming = true
@@ -185,9 +195,11 @@ func (p *Provisioner) watch(h *handle) {
 	p.mu.Unlock()
 	_ = h.jobs.Close()
 	_ = h.status.Close()
-	if closed {
+	switch {
+	case h.proc == nil:
+	case closed:
 		_ = h.proc.Release() // it may live on; init reaps it after us
-	} else {
+	default:
 		_, _ = h.proc.Wait()
 	}
 	h.said = strings.TrimSpace(said.String())

@@ -29,6 +29,8 @@ needs=(
   "etcd-server|command -v etcd|etcd 3.4, the oldest one that is supported"
   "strace|command -v strace|servers whose disk is slow"
   "haproxy|has_daemon haproxy|HAProxy: its check of configurations, its runtime socket, requests through it"
+  "etcd-client|command -v etcdctl|what the agent withdraws from etcd when its machine goes down"
+  "systemd systemd-container dbus|command -v systemd-nspawn|the agent as a service of a booted systemd"
   "nginx-light libnginx-mod-stream|has_nginx|the template for nginx"
 )
 
@@ -80,10 +82,13 @@ if has_cc; then
   export CGO_ENABLED=1
   flags+=(-race)
 fi
-# The last argument that is no flag is a package; without one it is all of them.
+# The last argument that is no flag is a package; without one it is all of them,
+# and the tests in a booted systemd.
 modules=(.)
+all=false
 [[ $# -gt 0 && ${!#} != -* ]] || {
   set -- "$@" ./...
+  all=true
   for mod in test/*/go.mod; do
     modules+=("${mod%/go.mod}")
   done
@@ -113,4 +118,7 @@ for i in "${!jobs[@]}"; do
   wait "${jobs[i]}" || result=1
   cat "$out/$i"
 done
+if "$all"; then
+  scripts/test-systemd.sh || result=1
+fi
 exit "$result"

@@ -152,6 +152,8 @@ type Step struct {
 	Exit   int    `json:"exit"`
 	Signal string `json:"signal,omitempty"`
 	Error  string `json:"error,omitempty"`
+	// Unit is the systemd unit that it ran in, "" for none.
+	Unit string `json:"unit,omitempty"`
 }
 
 // Explain says in words why a run will or will not happen now.

@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,6 +66,9 @@ func (r Run) Text(w io.Writer, now time.Time, width int) error {
 	p.list("services", r.Services)
 	for _, s := range r.Steps {
 		p.row("step", "%s", p.step(s))
+	}
+	if slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Unit != "" }) {
+		p.row("journal", "journalctl LISTENER_RUN_ID=%s", r.ID)
 	}
 	for _, f := range r.Files {
 		p.row("wrote", "%s", f)

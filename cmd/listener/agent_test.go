@@ -4,31 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
 	"github.com/listener-agent/listener/store"
 )
-
-func TestNotify(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
-	conn, err := net.ListenPacket("unixgram", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	notify(socket, "READY=1")
-	buf := make([]byte, 64)
-	n, _, err := conn.ReadFrom(buf)
-	if err != nil || string(buf[:n]) != "READY=1" {
-		t.Errorf("%q %v", buf[:n], err)
-	}
-	notify("", "READY=1")
-	notify(socket+"-gone", "READY=1") // nobody listens: no matter
-}
 
 // emptyStore has nothing in it and says so.
 type emptyStore struct {

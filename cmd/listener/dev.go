@@ -171,7 +171,7 @@ func (d *devAgent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, ag, ln, d.cfg, log, nil)
+	err = serve(ctx, ag, ln, log, server{cfg: d.cfg})
 	return errors.Join(err, d.ended())
 }
 

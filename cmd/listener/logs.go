@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/status"
 	"github.com/spf13/cobra"
 )
 
@@ -32,12 +34,24 @@ func (a *app) logsCmd() *cobra.Command {
 				if errors.Is(err, context.Canceled) {
 					return nil
 				}
+				if err == nil {
+					a.noteJournal(c.Context(), cl, run)
+				}
 				return err
 			})
 		},
 	}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run has ended")
 	return c
+}
+
+// noteJournal says where the output is, too, when the run had units: there it
+// stays for as long as the journal keeps it, and all of it.
+func (a *app) noteJournal(ctx context.Context, cl *api.Client, id string) {
+	run, err := cl.Run(ctx, id)
+	if err == nil && slices.ContainsFunc(run.Steps, func(s status.Step) bool { return s.Unit != "" }) {
+		a.note("the journal has it too: journalctl LISTENER_RUN_ID=%s", id)
+	}
 }
 
 func (a *app) copyLog(log io.Reader, run string) error {

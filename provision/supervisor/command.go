@@ -14,7 +14,8 @@ type command struct {
 	null   int // a descriptor of /dev/null
 	cancel <-chan struct{}
 
-	log *Log
+	log     *Log
+	journal *journal // nil: none takes the output
 	// eof is closed when nothing holds the output pipe any more; nil: never started.
 	eof chan struct{}
 	// childless is closed when no child is left, so that none can come any more.
@@ -26,7 +27,7 @@ type command struct {
 // run starts the command, waits for its end, its timeout or a cancel, and
 // returns the result; the log is complete then.
 func (c *command) run() (res Result) {
-	res = Result{Run: c.job.Run, Step: c.job.Step, Exit: -1, Started: time.Now()}
+	res = Result{Run: c.job.Run, Step: c.job.Step, Exit: -1, Unit: os.Getenv(UnitVariable), Started: time.Now()}
 	defer func() { // by the monotonic clock: right even if the wall clock jumped
 		res.Ended = res.Started.Add(time.Since(res.Started))
 	}()
@@ -122,6 +123,7 @@ func (c *command) copy(out *os.File) {
 	for {
 		n, err := out.Read(buf)
 		c.log.Write(buf[:n])
+		c.journal.write(buf[:n])
 		if err != nil {
 			return
 		}
@@ -129,7 +131,7 @@ func (c *command) copy(out *os.File) {
 }
 
 // settleOutput waits for the end of output, at most OutputGrace, and closes
-// the log; what daemons print later is read and dropped.
+// the log; what daemons print later is read and, but for the journal, dropped.
 func (c *command) settleOutput() {
 	t := time.NewTimer(OutputGrace)
 	defer t.Stop()
@@ -147,7 +149,9 @@ func (c *command) logLine(text string) {
 		l = NewLog(LogPath(c.job.StateDir, c.job.Run))
 		defer l.Close()
 	}
-	l.Write([]byte("[listener: " + text + "]\n"))
+	line := []byte("[listener: " + text + "]\n")
+	l.Write(line)
+	c.journal.write(line)
 }
 
 // exitOf translates a wait status as a shell does.

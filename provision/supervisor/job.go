@@ -54,6 +54,8 @@ type Result struct {
 	Error   string    `json:"error,omitempty"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
+	// Unit is the systemd unit that it ran in, "" for none.
+	Unit string `json:"unit,omitempty"`
 	// Unrecorded says why the result file could not be written; "" normally.
 	Unrecorded string `json:"unrecorded,omitempty"`
 }

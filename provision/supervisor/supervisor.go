@@ -238,7 +238,7 @@ func (s *supervisor) step(path string, reuse bool) (again bool, code int) {
 		tell(Refused, err.Error())
 		return false, 1
 	}
-	c := &command{job: job, null: s.null, cancel: s.cancel}
+	c := &command{job: job, null: s.null, cancel: s.cancel, journal: openJournal()}
 	recorded := record(job, c.run())
 	lock.Release()
 	if !recorded {

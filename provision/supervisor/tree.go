@@ -64,11 +64,22 @@ func (p Proc) Signal(sig syscall.Signal) error {
 
 func (p Proc) ended() bool { return p.state == 'Z' || p.state == 'X' || p.state == 'x' }
 
+// UnitVariable names the systemd unit to the supervisor that runs in it.
+const UnitVariable = "LISTENER_UNIT"
+
+// UnitName is the systemd unit of a step, where steps are units. A drop-in in
+// listener-run-.service.d/ is for all of them, see systemd.unit(5).
+func UnitName(run, step string) string { return "listener-run-" + run + "-" + step + ".service" }
+
 // Tree finds and ends the processes of a run: all whose environment holds
-// LISTENER_RUN_ID=Run, Main, the descendants of Root, and the descendants of
-// all these. The calling process is never one of them.
+// LISTENER_RUN_ID=Run, those in the control group of Unit, Main, the
+// descendants of Root, and the descendants of all these. The calling process is
+// never one of them.
 type Tree struct {
 	Run string
+	// Unit is a name of systemd's, "" for none: what runs in it belongs to the
+	// run, even with an environment and a parent that do not tell.
+	Unit string
 	// Root is a subreaper; its descendants belong to the run, it does not. 0: none.
 	Root int
 	// Main is the recorded main process; it counts with its session while it lives.
@@ -105,7 +116,7 @@ func (t Tree) Find() (found []Proc, starting bool, err error) {
 		has, blank := hasEnv(p, mark)
 		starting = starting || blank
 		ofMain := p.PID == t.Main.PID && p.Start == t.Main.Start
-		in[p.PID] = has || ofMain
+		in[p.PID] = has || ofMain || t.Unit != "" && inUnit(p.PID, t.Unit)
 	}
 	return t.descend(all, in, self), starting, nil
 }
@@ -138,6 +149,13 @@ func (t Tree) descend(all []Proc, in map[int]bool, self int) (found []Proc) {
 		}
 	}
 	return found
+}
+
+// inUnit reports whether a process is in the control group of a unit or below
+// it, whichever hierarchy says so: "0::/system.slice/UNIT", see cgroups(7).
+func inUnit(pid int, unit string) bool {
+	groups, err := readFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && (bytes.Contains(groups, []byte("/"+unit+"\n")) || bytes.Contains(groups, []byte("/"+unit+"/")))
 }
 
 // hasEnv looks for mark (with its NULs) in the environment of p. blank: p has
