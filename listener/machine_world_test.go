@@ -136,7 +136,7 @@ func (w *world) lanes() {
 		want = append(want, fmt.Sprintf("10.1.0.%d:80", n))
 	}
 	var got []string
-	for _, s := range strings.Fields(w.servers()) {
+	for s := range strings.FieldsSeq(w.servers()) {
 		if strings.HasPrefix(s, "10.1.") {
 			got = append(got, s)
 		}

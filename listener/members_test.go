@@ -19,6 +19,7 @@ func (p *provider) garble() {
 // the provider, too.
 func TestTheBalancerKeepsAProviderWhoseEntryCannotBeRead(t *testing.T) {
 	bubble(t, func(_ *testing.T, n *node, _ *storetest.Memory) {
+		n.cfg.Throttle.Settle, n.cfg.Throttle.SettleMax = 100*time.Millisecond, time.Second // server puts an entry twice
 		n.balance("local")
 		n.manifest("app", requires("app", "", "K"))
 		a := n.server("a", "10.0.0.7:80")
