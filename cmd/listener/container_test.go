@@ -88,8 +88,8 @@ type boxed struct {
 func (b *box) start(env []string, args ...string) *boxed {
 	b.t.Helper()
 	line := append([]string{
-		"-pfn", "--mount-proc=" + b.path("proc"), "--kill-child",
-		"chroot", "--userspec=65532:65532", "--groups=", b.root, "/usr/bin/listener",
+		"-pfn", "--mount-proc=" + b.path("proc"), "chroot",
+		"--userspec=65532:65532", "--groups=", b.root, "/usr/bin/listener",
 	}, args...)
 	p := &boxed{box: b, cmd: exec.Command("unshare", line...), log: filepath.Join(b.t.TempDir(), "log"), ended: make(chan struct{})}
 	log, err := os.Create(p.log)
@@ -106,12 +106,19 @@ func (b *box) start(env []string, args ...string) *boxed {
 	return p
 }
 
+// child is the process that unshare started, process 1; 0: there is none. (With
+// --kill-child it would outlive unshare: a change of the user undoes that.)
+func (p *boxed) child() int {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(children)))
+	return pid
+}
+
 // running waits until there is a process 1, in its root.
 func (p *boxed) running() *boxed {
 	p.t.Helper()
 	p.until("listener is process 1", func() bool {
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
-		p.pid, _ = strconv.Atoi(strings.TrimSpace(string(children)))
+		p.pid = p.child()
 		root, _ := os.Readlink(fmt.Sprintf("/proc/%d/root", p.pid))
 		return root == p.root
 	})
@@ -120,7 +127,10 @@ func (p *boxed) running() *boxed {
 
 func (p *boxed) end() {
 	p.once.Do(func() {
-		_ = p.cmd.Process.Kill() // process 1 goes with it, and all with that
+		if pid := p.child(); pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // all of its namespace goes with it
+		}
+		_ = p.cmd.Process.Kill()
 		<-p.ended
 		if p.t.Failed() {
 			data, _ := os.ReadFile(p.log)

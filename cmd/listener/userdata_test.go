@@ -156,7 +156,9 @@ func (n *bootedNode) boot(cloud, url string, env ...string) {
 // settings are those that the agent has from the script's file.
 func (n *bootedNode) settings() map[string]string {
 	n.t.Helper()
-	out, err := exec.Command(n.exe, "config", "--config", filepath.Join(n.dir, "listener.toml"), "-o", "json").CombinedOutput()
+	cmd := exec.Command(n.exe, "config", "--config", filepath.Join(n.dir, "listener.toml"), "-o", "json")
+	cmd.Env = []string{"GORACE=atexit_sleep_ms=0"}
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		n.t.Fatalf("listener config: %v\n%s", err, out)
 	}
