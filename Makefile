@@ -38,7 +38,8 @@ test-systemd: ## the agent as a service of a real systemd, in a container (needs
 DRAGGED := google.golang.org go.uber.org go.etcd.io/etcd golang.org/x github.com/nats-io github.com/grpc-ecosystem \
 	github.com/klauspost github.com/spf13 github.com/go-json-experiment vendor/golang.org/x \
 	github.com/BurntSushi net text/template text/tabwriter encoding/gob encoding/asn1 crypto/tls crypto/x509 \
-	crypto/internal/fips140 math/big regexp flag mime log/slog ./cmd/listener
+	crypto/internal/fips140 math/big regexp flag mime log/slog encoding/json \
+	./api ./balancer ./cmd/listener ./config ./graph ./internal ./manifest ./provision ./publish ./render ./status ./store
 SMALL := -tags grpcnotrace $(foreach p,$(DRAGGED),-gcflags='$(p)/...=-l')
 
 .PHONY: build
@@ -51,10 +52,6 @@ rpm: ## dist/*.rpm for amd64 and arm64
 release: ## packages, archives, a bill of materials and SHA256SUMS in dist/
 deb rpm release:
 	@scripts/package.sh $@
-
-.PHONY: test-provisioners
-test-provisioners: ## the examples of provisioners, puppet and ansible for real (needs root; part of make test)
-	@scripts/test-provisioners.sh
 
 .PHONY: test-packages
 test-packages: ## install, upgrade, remove and purge what `make release` makes (needs root; part of make test)

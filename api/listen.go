@@ -93,6 +93,11 @@ func removeStale(path string) error {
 		return errors.New("a file that is no socket is in the way")
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
+	for end := time.Now().Add(orphanTime); err == nil && orphaned(conn) && time.Now().Before(end); {
+		_ = conn.Close()
+		time.Sleep(orphanTime / 100)
+		conn, err = net.DialTimeout("unix", path, time.Second)
+	}
 	if err == nil {
 		return errors.Join(ErrInUse, conn.Close())
 	}
@@ -100,6 +105,29 @@ func removeStale(path string) error {
 		return fmt.Errorf("%w, or it cannot be asked: %w", ErrInUse, err)
 	}
 	return os.Remove(path)
+}
+
+// orphanTime is how long a socket may outlive the agent that listened on it:
+// one that was killed in the middle of starting a process leaves it to that
+// until it is past its exec.
+const orphanTime = 2 * time.Second
+
+// orphaned reports whether the process that listens is gone.
+func orphaned(conn net.Conn) bool {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return false
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		gone = err == nil && peer.Pid > 0 && errors.Is(unix.Kill(int(peer.Pid), 0), unix.ESRCH)
+	})
+	return err == nil && gone
 }
 
 // groupID is -1 for no group.

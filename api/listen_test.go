@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -60,5 +61,50 @@ func TestListenRefuses(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "s")); err == nil {
 		t.Error("a refused socket was left behind")
+	}
+}
+
+const orphanSocket = "LISTENER_TEST_ORPHAN"
+
+// TestOrphanHelper is a process of TestListenAfterAKill: it listens, hands the
+// socket to a process of its own, and is gone.
+func TestOrphanHelper(t *testing.T) {
+	path := os.Getenv(orphanSocket)
+	if path == "" {
+		t.Skip("left out: it is a process of TestListenAfterAKill")
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := ln.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir := exec.Command("sleep", "1")
+	heir.ExtraFiles = []*os.File{f}
+	if err := heir.Start(); err != nil {
+		t.Fatal(err)
+	}
+	os.Exit(0)
+}
+
+func TestListenAfterAKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	dead := exec.Command(os.Args[0], "-test.run", "^TestOrphanHelper$")
+	// The race detector would sleep for a second in the process's exit.
+	dead.Env = append(os.Environ(), orphanSocket+"="+path, "GORACE=atexit_sleep_ms=0")
+	if out, err := dead.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := net.Dial("unix", path); err != nil {
+		t.Fatalf("the socket is gone already: %v", err)
+	}
+	ln, err := api.Listen(path, 0o600, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -101,6 +101,7 @@ var fileErrors = []struct{ name, file, want string }{
 	{"balancer bind", "[[balancer]]\nbind = 'lo'", `2:1: balancer[0].bind: "lo" is not an address (write an address, such as "127.0.0.1", or "*")`},
 	{"balancer path", "[[balancer]]\nengine = 'x.tmpl'", `1:1: balancer[0].path: with a template as engine it has no default (write the file that the balancer reads)`},
 	{"balancer same path", "[[balancer]]\n[[balancer]]\npath = '/etc/haproxy/haproxy.cfg'", `3:1: balancer[1].path: balancer[0] writes /etc/haproxy/haproxy.cfg too (give each balancer a file of its own)`},
+	{"balancer same socket", "[[balancer]]\nsocket = '/run/a'\n[[balancer]]\npath = '/etc/b'\nsocket = '/run/a'", `5:1: balancer[1].socket: balancer[0] has /run/a too (give each HAProxy a socket of its own)`},
 	{"balancer same default", "[[balancer]]\n\n[[balancer]]", `3:1: balancer[1].path: balancer[0] writes /etc/haproxy/haproxy.cfg too (give each balancer a file of its own)`},
 	{"broken", "node = 'a'\nhost = oops\n", `2:8: broken TOML: expected value but found "oops" instead: host = oops`},
 	{"twice", "node = 'a'\nnode = 'b'", `2:12: broken TOML: key 'node' has already been defined: node = 'b'`},

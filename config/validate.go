@@ -255,7 +255,7 @@ func (v *validator) between(name string, n, low, high int) {
 }
 
 func (v *validator) balancers() {
-	files := map[string]string{}
+	files, sockets := map[string]string{}, map[string]string{}
 	for i, b := range v.cfg.Balancers {
 		name := fmt.Sprintf("%s[%d]", balancerName, i)
 		v.choice(name+".kind", b.Kind, "local", "internal", "public")
@@ -278,6 +278,10 @@ func (v *validator) balancers() {
 			v.bad(name+".path", "give each balancer a file of its own", "%s writes %s too", other, b.Path)
 		}
 		files[b.Path] = name
+		if other, taken := sockets[b.Socket]; taken && b.Socket != "" {
+			v.bad(name+".socket", "give each HAProxy a socket of its own", "%s has %s too", other, b.Socket)
+		}
+		sockets[b.Socket] = name
 		v.argv(name+".check", b.Check)
 		v.argv(name+".reload", b.Reload)
 	}

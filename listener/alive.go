@@ -35,7 +35,10 @@ func (a *Agent) headline() string {
 	case !a.booted:
 		return "waiting for the store"
 	}
-	return fmt.Sprintf("on; %d services", len(a.table.ids))
+	if n := len(a.table.ids); n != 1 {
+		return fmt.Sprintf("on, %d services", n)
+	}
+	return "on, 1 service"
 }
 
 // worst is the first of the gravest conditions.

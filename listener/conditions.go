@@ -252,21 +252,39 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 	}
 }
 
+// badProviders is how many entries that cannot be read are conditions of their own.
+const badProviders = 20
+
 func (a *Agent) valueConditions(add func(status.Condition)) {
+	var bad []valueKey
 	for k, e := range a.view.entries {
-		if e.bad != "" && k.provider() {
-			add(status.Condition{
-				Name: "bad provider", Severity: warning, Service: k.service, Key: k.key,
-				Text: fmt.Sprintf("the entry of %s of node %s for %s at revision %d is refused: %s", k.service, k.node, k.key, e.rev, e.bad),
-				Hint: "see what publishes it there; the other providers are used",
-			})
-		} else if e.bad != "" {
+		if e.bad != "" {
+			bad = append(bad, k)
+		}
+	}
+	slices.SortFunc(bad, valueKey.compare)
+	providers := 0
+	for _, k := range bad {
+		e := a.view.entries[k]
+		if !k.provider() {
 			add(status.Condition{
 				Name: "bad value", Severity: grave, Key: k.key,
 				Text: fmt.Sprintf("%s at revision %d is refused: %s", k.key, e.rev, e.bad),
 				Hint: "put a value of one line",
 			})
+		} else if providers++; providers <= badProviders {
+			add(status.Condition{
+				Name: "bad provider", Severity: warning, Service: k.service, Key: k.key,
+				Text: fmt.Sprintf("the entry of %s of node %s for %s at revision %d is refused: %s", k.service, k.node, k.key, e.rev, e.bad),
+				Hint: "see what publishes it there; the other providers are used",
+			})
 		}
+	}
+	if more := providers - badProviders; more > 0 {
+		add(status.Condition{
+			Name: "bad provider", Severity: warning, Text: fmt.Sprintf("and %d more entries are refused", more),
+			Hint: "see what publishes them; the other providers are used",
+		})
 	}
 	for path, what := range a.drift.found {
 		add(status.Condition{Name: "drift", Severity: warning, Key: path, Text: path + " is " + what})

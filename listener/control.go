@@ -133,11 +133,15 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 			acc.Changed = append(acc.Changed, "key "+k)
 		}
 		if len(acc.Changed) > 0 {
+			if key != "" { // all of it, whoever goes with the hold
+				a.view.acceptAway(key)
+			}
 			_ = a.writeReplicaNow() // accepted is accepted, whatever happens next; an error is told
 			a.watch.force = true    // read what the store says now
 		}
-		for _, k := range a.acceptAbsent(key) { // of one key: an outage makes many look absent
-			acc.Changed = append(acc.Changed, "absence of "+k)
+		if absent := a.acceptAbsent(key); absent { // of one key: an outage makes many look absent
+			acc.Changed = append(acc.Changed, "absence of "+key)
+			_ = a.writeReplicaNow()
 		}
 		if key == "" {
 			for _, id := range a.svcs.acceptGone() {
@@ -158,19 +162,19 @@ func (a *Agent) Accept(ctx context.Context, key string) (acc status.Accepted, er
 	return acc, err
 }
 
-// acceptAbsent makes the absence of key proven, if it lives on a last good value.
-func (a *Agent) acceptAbsent(key string) []string {
-	var out []string
-	for _, id := range a.table.ids {
-		for _, u := range a.table.rows[id].res.Uses {
+// acceptAbsent makes the absence of key proven, if a service lives on a last
+// good value of it.
+func (a *Agent) acceptAbsent(key string) bool {
+	for _, r := range a.table.rows {
+		for _, u := range r.res.Uses {
 			if u.Answer.LastGood && u.Key == key {
-				a.view.accepted[u.Key] = true
-				out = append(out, u.Key)
+				a.view.accepted[key] = true
+				a.view.acceptAway(key)
+				return true
 			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return false
 }
 
 // acceptFederation keeps one of several federations that the manifests name,

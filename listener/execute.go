@@ -220,6 +220,9 @@ func (a *Agent) apply(id string, c candidate) {
 	}
 	st.Applied, st.Good, st.Files = c.Inputs, a.view.ofThisStore(c.Good), files
 	st.AppliedAt, st.Dirty = time.Now(), false
+	if c.Offers != nil {
+		st.Offers = c.Offers
+	}
 	a.table.stale[id] = true // its last good values are others now
 }
 

@@ -64,6 +64,11 @@ func (a *Agent) setLanes() {
 		a.lanes = append(a.lanes, newLane(b))
 	}
 	a.lanesStale = true
+	for _, l := range old { // the next one of its file waits for what it does
+		if l.busy && !slices.Contains(a.lanes, l) {
+			a.lanesEnding = append(a.lanesEnding, l)
+		}
+	}
 	for path := range a.st.Balancers {
 		if !slices.ContainsFunc(a.lanes, func(l *lane) bool { return l.cfg.Path == path }) {
 			delete(a.st.Balancers, path)
@@ -93,6 +98,19 @@ func sameBalancer(x, y config.Balancer) bool {
 	return x.Kind == y.Kind && x.Engine == y.Engine && x.Bind == y.Bind && x.Port == y.Port && x.Path == y.Path &&
 		slices.Equal(x.Check, y.Check) && slices.Equal(x.Reload, y.Reload) && x.Socket == y.Socket &&
 		x.Keys == y.Keys && x.MinInterval == y.MinInterval
+}
+
+// resolve brings services and balancers up to date with each other: what a
+// local balancer serves decides what a provider's value is here, and what the
+// services here offer decides what it serves.
+func (a *Agent) resolve() {
+	for range 1 + len(a.table.rows) { // what is offered only grows within one call, or shrinks with the view
+		a.planLanes()
+		a.table.resolve()
+		if !a.lanesStale || !a.view.known {
+			return
+		}
+	}
 }
 
 // planLanes brings every lane's plan up to date, before anything is resolved:
@@ -155,14 +173,19 @@ func servedChanged(was, now *balancer.Plan) []string {
 // decideLanes starts the updates that are due and may start, and sets the time
 // to look again.
 func (a *Agent) decideLanes(now throttle.Now) {
+	a.lanesEnding = slices.DeleteFunc(a.lanesEnding, func(l *lane) bool { return !l.busy })
 	for _, l := range a.lanes {
-		if l.busy || l.plan == nil || l.err != nil || a.off.holdsBalancers() {
+		before := func(o *lane) bool { return o.cfg.Path == l.cfg.Path }
+		if l.busy || l.plan == nil || l.err != nil || a.off.holdsBalancers() || slices.ContainsFunc(a.lanesEnding, before) {
 			continue
 		}
 		if a.st.Balancers[l.cfg.Path] == l.want {
 			l.failed = nil
 			if l.told == nil {
 				l.told = l.plan // an agent before this one told it so, and Apply looks
+			}
+			if l.text == nil {
+				a.renderLane(l)
 			}
 			a.sweepLane(l)
 			continue
@@ -201,29 +224,38 @@ func (a *Agent) startLane(l *lane) {
 	})
 }
 
+// renderLane makes the text of a template's file again after a restart, so that
+// drift of the file is found.
+func (a *Agent) renderLane(l *lane) {
+	job, want := laneJob{cfg: l.cfg, plan: l.plan, template: l.template}, l.want
+	l.busy = true
+	a.wg.Go(func() {
+		err := job.render(a.runCtx)
+		a.post(func() {
+			l.busy = false
+			switch {
+			case err != nil:
+				delete(a.st.Balancers, l.cfg.Path) // the update says why
+			case l.want == want && l.text == nil:
+				l.text = job.text
+			}
+		})
+	})
+}
+
 // laneDone records how an update ended.
 func (a *Agent) laneDone(l *lane, want string, plan *balancer.Plan, res laneResult) {
 	l.busy = false
-	now := a.now()
 	l.status.Since = time.Now()
-	if res.err != nil {
-		if a.runCtx.Err() != nil {
-			return
-		}
-		l.told = nil // who knows what it did
+	switch {
+	case !slices.Contains(a.lanes, l): // the settings are other ones: who has the file now writes it anew
 		delete(a.st.Balancers, l.cfg.Path)
-		f := &laneFailure{want: want, text: res.err.Error(), count: 1}
-		if old := l.failed; old != nil {
-			f.count = old.count + 1
-			if old.want == want {
-				f.delay = old.delay
-			}
-		}
-		f.delay = throttle.Backoff{Base: a.cfg.Retry.Base, Max: a.cfg.Retry.Max}.Next(f.delay, a.rng)
-		f.next = now.Up + f.delay
-		l.failed = f
-		a.emit("balancer failed", fmt.Sprintf("%s balancer %s: %s; next try in %s", l.cfg.Kind, l.cfg.Path, f.text, f.delay.Round(100*time.Millisecond)))
 		a.save()
+		return
+	case res.err != nil:
+		if a.runCtx.Err() == nil {
+			a.laneFailed(l, want, res.err)
+		}
 		return
 	}
 	l.failed, l.told = nil, plan
@@ -245,6 +277,24 @@ func (a *Agent) laneDone(l *lane, want string, plan *balancer.Plan, res laneResu
 	l.status.Last = res.text()
 	a.save()
 	a.emit("balancer updated", fmt.Sprintf("%s balancer %s: %s", l.cfg.Kind, l.cfg.Path, res.text()))
+}
+
+// laneFailed holds the next try of an update back.
+func (a *Agent) laneFailed(l *lane, want string, err error) {
+	l.told = nil // who knows what it did
+	delete(a.st.Balancers, l.cfg.Path)
+	f := &laneFailure{want: want, text: err.Error(), count: 1}
+	if old := l.failed; old != nil {
+		f.count = old.count + 1
+		if old.want == want {
+			f.delay = old.delay
+		}
+	}
+	f.delay = throttle.Backoff{Base: a.cfg.Retry.Base, Max: a.cfg.Retry.Max}.Next(f.delay, a.rng)
+	f.next = a.now().Up + f.delay
+	l.failed = f
+	a.emit("balancer failed", fmt.Sprintf("%s balancer %s: %s; next try in %s", l.cfg.Kind, l.cfg.Path, f.text, f.delay.Round(100*time.Millisecond)))
+	a.save()
 }
 
 // sweepEvery is how often servers that were taken out, but still had

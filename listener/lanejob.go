@@ -63,11 +63,7 @@ const reloadTime = time.Minute
 // file that fails it is taken back.
 func (j *laneJob) run(ctx context.Context) (res laneResult) {
 	if j.cfg.Engine != engineHAProxy {
-		t, err := balancer.NewTemplate(j.cfg.Engine, j.template)
-		if err == nil {
-			j.text, err = t.Render(ctx, j.plan)
-		}
-		if err != nil {
+		if err := j.render(ctx); err != nil {
 			return laneResult{err: err}
 		}
 	}
@@ -93,11 +89,23 @@ func (j *laneJob) run(ctx context.Context) (res laneResult) {
 	}
 	if !res.written {
 		res.reload = "it is not known whether it read its file"
+		if res.err = render.CheckNow(ctx, file); res.err != nil { // nor whether who wrote it came to check it
+			return res
+		}
 	}
 	if res.err = j.reload(ctx); len(j.cfg.Reload) == 0 {
 		res.reload = ""
 	}
 	return res
+}
+
+// render makes the file by the template.
+func (j *laneJob) render(ctx context.Context) error {
+	t, err := balancer.NewTemplate(j.cfg.Engine, j.template)
+	if err == nil {
+		j.text, err = t.Render(ctx, j.plan)
+	}
+	return err
 }
 
 // How a reload is made sure of: HAProxy's master drops the signal while it is
@@ -127,7 +135,8 @@ func (j *laneJob) tell(ctx context.Context, file render.File) (res laneResult, o
 	out := j.runtime.Apply(ctx, j.old, j.plan)
 	if err := render.CheckNow(ctx, checked); err != nil {
 		file.Data = before
-		if back, backErr := render.Stage(ctx, []render.File{file}); backErr == nil {
+		// Also when the agent stops: what is in place was accepted.
+		if back, backErr := render.Stage(context.WithoutCancel(ctx), []render.File{file}); backErr == nil {
 			_, backErr = back.Swap()
 			err = errors.Join(err, backErr)
 		}
@@ -200,13 +209,17 @@ func (j *laneJob) reloadOnce(ctx context.Context) error {
 	return fmt.Errorf("reload with %q: %w%s", strings.Join(j.cfg.Reload, " "), err, text)
 }
 
-// readTemplate reads a template file, bounded.
+// readTemplate reads a template file, bounded. The loop calls it: what is no
+// file, such as a named pipe, must not make it wait.
 func readTemplate(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("balancer template: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("balancer template: %s is not a file", path)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, balancer.MaxTemplate+1))
 	if err != nil {
 		return "", fmt.Errorf("balancer template: %w", err)

@@ -2,11 +2,13 @@ package listener
 
 import (
 	"fmt"
-	"strconv"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/listener-agent/listener/balancer"
 	"github.com/listener-agent/listener/config"
+	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/render"
 	"github.com/listener-agent/listener/resolve"
 	"github.com/listener-agent/listener/status"
@@ -20,8 +22,13 @@ func (a *Agent) laneInput(b config.Balancer) balancer.Input {
 		Region: a.region, RegionOrder: a.cfg.RegionOrder, Taken: map[string]int{},
 	}
 	for _, id := range a.table.ids {
-		if port, err := strconv.Atoi(a.table.rows[id].m.Environment["PORT"]); err == nil {
-			in.Taken[id] = port
+		if m := a.table.rows[id].m; m.Environment["PORT"] != "" || usesPort(m) {
+			in.Taken[id] = portOf(m.Port())
+		}
+	}
+	for _, o := range a.cfg.Balancers {
+		if o.Kind == string(balancer.Public) && o.Kind != b.Kind && (o.Bind == b.Bind || everywhere(o.Bind) || everywhere(b.Bind)) {
+			in.Taken["public-balancer"] = o.Port
 		}
 	}
 	keys := map[string]bool{}
@@ -44,6 +51,23 @@ func (a *Agent) laneInput(b config.Balancer) balancer.Input {
 	return in
 }
 
+// everywhere reports whether who listens on bind has the port on all addresses.
+func everywhere(bind string) bool {
+	addr, err := netip.ParseAddr(bind)
+	return err != nil || addr.IsUnspecified()
+}
+
+// usesPort reports whether m offers {PORT}, which is its local_port when it has
+// no PORT of its own: it listens there itself.
+func usesPort(m *manifest.Manifest) bool {
+	for _, t := range m.Provides {
+		if slices.ContainsFunc(t.Parts, func(p manifest.Part) bool { return p.Builtin == "PORT" }) {
+			return true
+		}
+	}
+	return false
+}
+
 // balanced are the providers of key for a balancer. One that expired stays
 // while its removal is held, or while it may be the last: whether it answers
 // the balancer sees itself. A service of this node that is not published yet
@@ -54,18 +78,22 @@ func (a *Agent) balanced(key string) []balancer.Entry {
 	out := make([]balancer.Entry, 0, len(set))
 	for _, k := range set {
 		e := v.entries[k]
-		if e.none || e.absent() && !e.kept && (e.superseded || v.accepted[key]) {
+		if e.none || e.absent() && !e.kept && (e.superseded || e.accepted) {
 			continue
 		}
-		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: e.p})
+		p := e.p
+		if e.absent() && !e.kept {
+			p.State = store.Down // used only if nobody is up in any region
+		}
+		out = append(out, balancer.Entry{Region: k.region, Node: k.node, Service: k.service, Provider: p})
 	}
 	for _, id := range a.table.offerers[key] {
 		r := a.table.rows[id]
-		value, ok := r.offers[key]
+		_, ok := r.offers[key]
 		if e := v.entries[valueKey{key: key, region: a.region, node: a.node, service: id}]; !ok || e.member != nil && !e.none {
 			continue
 		}
-		p := a.offer(r, value)
+		p := a.offer(id, r, key)
 		p.State = store.Standby
 		out = append(out, balancer.Entry{Region: a.region, Node: a.node, Service: id, Provider: p})
 	}
@@ -92,7 +120,7 @@ func (p picture) Here(key string, q resolve.Provider) string {
 // before it is in the store.
 func (p picture) entry(key string, q resolve.Provider) store.Provider {
 	if r := p.a.table.rows[q.Service]; r != nil && q.Node == p.a.node && q.Region == p.a.region && r.offers[key] == q.Text {
-		return p.a.offer(r, q.Text)
+		return p.a.offer(q.Service, r, key)
 	}
 	if e := p.a.view.entries[valueKey{key: key, region: q.Region, node: q.Node, service: q.Service}]; e.member != nil {
 		return e.p

@@ -116,7 +116,8 @@ type Agent struct {
 	replica     replicaTimes
 	pub         publishing
 	lanes       []*lane
-	lanesStale  bool // their plans may be other ones
+	lanesEnding []*lane // of earlier settings, that are busy still
+	lanesStale  bool    // their plans may be other ones
 	off         offState
 	exec        *execution // the run in progress; nil: none
 	adopting    bool
@@ -217,7 +218,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.opt.Version, a.node, a.space.Federation, a.region))
 	a.loop(ctx)
 	a.withdraw()
-	a.stopPublishing()
+	_ = a.stopPublishing()
 	if err := a.runner.Close(); err != nil {
 		a.log.Warn("close provisioner", "error", err)
 	}
@@ -318,12 +319,10 @@ func (a *Agent) step() time.Duration {
 	}
 	if a.booted {
 		a.releaseProviders()
-		a.planLanes()
-		a.table.resolve()
+		a.resolve()
 		a.awaitBetter()
 		a.expireOff(now)
 		a.decide(now)
-		a.planLanes() // what was resolved may be offered here
 		a.decideLanes(now)
 	}
 	a.tellFollowers()

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,139 +39,18 @@ func script() *rapid.Generator[[]act] {
 		"fail", "mend", "slow", "quick", "provision", "edit", "remove", "restore", "reload",
 		"cut", "heal", "restart store", "wipe", "set back", "accept", "garbage state", "garbage throttle",
 		"garbage replica", "drift",
-		"provide", "provide", "provide", "fall", "leave", "die", "expire all",
+		"provide", "provide", "provide", "fall", "leave", "die", "expire all", "garble",
+		"drain", "undrain", "accept key", "lane drift", "lane off", "balance",
 	}
 	one := rapid.Custom(func(t *rapid.T) act {
 		return act{
 			Op:   rapid.SampledFrom(ops).Draw(t, "op"),
-			Key:  rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "key"),
+			Key:  rapid.SampledFrom([]string{"A", "B", "C", "P", "Q"}).Draw(t, "key"),
 			N:    rapid.IntRange(0, 5).Draw(t, "n"),
 			Wait: rapid.SampledFrom([]time.Duration{0, 0, 0, time.Millisecond, time.Second, 7 * time.Second, time.Minute, 20 * time.Minute}).Draw(t, "wait"),
 		}
 	})
 	return rapid.SliceOfN(one, 1, 40)
-}
-
-// world plays a script and knows what must be true of the node.
-type world struct {
-	*node
-	m        *storetest.Memory
-	fail     atomic.Bool
-	slow     atomic.Int64 // nanoseconds that each step takes
-	boots    int
-	setBack  func()
-	edits    map[string]int // per service, a literal in its environment
-	there    map[string]bool
-	orphans  bool                  // state.json was lost, and with it whose files are whose
-	seen     map[string]string     // per service, what its last successful step saw
-	sessions map[int]store.Session // of the other nodes that provide Q
-	problems []string
-}
-
-var (
-	machineServices = []string{"s1", "s2", "s3", "s4", "s5"}
-	machineSpace    = store.Space{Prefix: "/listener/v1", Federation: "default"}
-)
-
-func (w *world) writeManifest(id string) {
-	lit := fmt.Sprintf(`"environment": {"LIT": "%d"}`, w.edits[id])
-	text := map[string]string{
-		"s1": requires("s1", lit, "A", "B"),
-		"s2": requires("s2", lit+`, "command": "s2", "provides": {"P": "p-{LIT}"}`, "C"),
-		"s3": requires("s3", lit+`, "command": ["s3"]`, "P", "A"),
-		"s4": requires("s4", lit+`, "command": false`, "B"),
-		"s5": `{"id": "s5", "requires": {"ONE": "{Q}", "ALL": "{Q[]}"}, ` + lit + `, "command": ["s5"]}`,
-	}[id]
-	w.manifest(id, text)
-}
-
-// provide writes the entry of another node for Q, in the own region or,
-// for every third one, in a foreign one.
-func (w *world) provide(n int, s store.State) {
-	region := "default"
-	if n%3 == 2 {
-		region = "elsewhere"
-	}
-	node := fmt.Sprint("p", n)
-	p := store.Provider{Value: fmt.Sprintf("q%d", n), Weight: 100, State: s}
-	op := store.Put(machineSpace.Provider("Q", region, node, "q"), p.Encode())
-	if s != store.Left {
-		x, err := w.m.Session(w.t.Context(), 10*time.Second, "")
-		if err != nil {
-			return // cut
-		}
-		w.die(n)
-		w.sessions[n], op.Session = x, x
-	}
-	_, err := w.m.Commit(w.t.Context(), nil, op)
-	w.ignore(err)
-}
-
-// die stops refreshing, so that the entry expires.
-func (w *world) die(n int) {
-	if x := w.sessions[n]; x != nil {
-		x.Orphan()
-		delete(w.sessions, n)
-	}
-}
-
-// ofProviders is what s5 may have at rest: any of those that are up in the own
-// region, and the list of all of them; none when nobody is up.
-func (w *world) ofProviders() (wants []string) {
-	kvs, _, err := w.m.List(w.t.Context(), machineSpace.Providers("Q"))
-	w.must(err)
-	var all []string
-	for _, kv := range kvs {
-		p, err := store.DecodeProvider(kv.Value)
-		w.must(err)
-		if parts, _ := machineSpace.Parts(kv.Key); p.State == store.Up && parts[2] == "default" {
-			all = append(all, p.Value)
-		}
-	}
-	slices.Sort(all)
-	for _, one := range all {
-		wants = append(wants, fmt.Sprintf("export ALL='%s'\nexport LIT='%d'\nexport ONE='%s'\n", strings.Join(all, ","), w.edits["s5"], one))
-	}
-	return wants
-}
-
-// want is the environment that id must have, ok false when it is not ready.
-func (w *world) want(id string) (string, bool) {
-	if !w.there[id] {
-		return "", false
-	}
-	if id == "s5" {
-		wants := w.ofProviders()
-		if i := slices.Index(wants, w.env(id)); i >= 0 {
-			return wants[i], true
-		}
-		return fmt.Sprint(wants), len(wants) > 0
-	}
-	keys := map[string][]string{"s1": {"A", "B"}, "s2": {"C"}, "s3": {"P", "A"}, "s4": {"B"}}[id]
-	vars := map[string]string{"LIT": fmt.Sprint(w.edits[id])}
-	for _, k := range keys {
-		if k == "P" {
-			kept := w.seen["s2"] != "" && !w.orphans // it succeeded once, and the agent remembers
-			if _, ok := w.want("s2"); !w.there["s2"] || !ok && !kept {
-				return "", false
-			}
-			vars["V_P"] = fmt.Sprintf("p-%d", w.edits["s2"])
-			continue
-		}
-		kv, err := w.m.Get(w.t.Context(), machineSpace.Value("", k))
-		if errors.Is(err, store.ErrNotFound) {
-			return "", false
-		}
-		if err != nil {
-			w.problem("get: %v", err)
-		}
-		vars["V_"+k] = string(kv.Value)
-	}
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		fmt.Fprintf(&b, "export %s='%s'\n", name, vars[name])
-	}
-	return b.String(), true
 }
 
 func (w *world) problem(format string, args ...any) {
@@ -207,19 +85,23 @@ func (w *world) play(a act) {
 	space := machineSpace
 	id := machineServices[a.N%len(machineServices)]
 	before := len(w.runner.started())
-	off := w.agent.off.is
+	off := w.agent.off.holds()
+	key := a.Key
+	if key == "P" || key == "Q" { // that nodes provide
+		key = "A"
+	}
 	switch a.Op {
 	case "put":
-		_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", a.Key), []byte(fmt.Sprint(a.N))))
+		_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", key), []byte(fmt.Sprint(a.N))))
 		w.ignore(err) // a cut store refuses: then nothing changed
 	case "flap":
 		for i := range 5 {
-			_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", a.Key), []byte(fmt.Sprint(i%2))))
+			_, err := w.m.Commit(ctx, nil, store.Put(space.Value("", key), []byte(fmt.Sprint(i%2))))
 			w.ignore(err)
 			time.Sleep(100 * time.Millisecond)
 		}
 	case "delete":
-		_, err := w.m.Commit(ctx, nil, store.Delete(space.Value("", a.Key)))
+		_, err := w.m.Commit(ctx, nil, store.Delete(space.Value("", key)))
 		w.ignore(err)
 	case "crash":
 		w.stop()
@@ -277,6 +159,26 @@ func (w *world) play(a act) {
 	case "accept":
 		_, err := w.agent.Accept(ctx, "")
 		w.must(err)
+	case "accept key":
+		_, err := w.agent.Accept(ctx, a.Key)
+		w.must(err)
+	case "drain":
+		w.must(w.agent.Drain(ctx, "test", ""))
+	case "undrain":
+		_, err := w.agent.Undrain(ctx)
+		w.must(err)
+	case "lane off":
+		w.must(w.agent.Off(ctx, api.OffRequest{Who: "test", Lane: "balancer"}))
+	case "lane drift":
+		w.write(w.cfg.Balancers[0].Path, "by hand")
+	case "balance": // other settings
+		next := *w.cfg
+		next.Balancers = slices.Clone(next.Balancers)
+		next.Balancers[0].MinInterval = time.Duration(a.N) * time.Second
+		w.cfg = &next
+		w.must(w.agent.Reload(ctx))
+	case "garble":
+		w.garble(a.N)
 	case "provide":
 		w.provide(a.N, store.Up)
 	case "fall":
@@ -303,7 +205,7 @@ func (w *world) play(a act) {
 	}
 	time.Sleep(a.Wait)
 	synctest.Wait()
-	if off && w.agent.off.is && a.Op != "crash" && a.Op != "reboot" && len(w.runner.started()) > before && !w.planned() {
+	if off && w.agent.off.holds() && a.Op != "crash" && a.Op != "reboot" && len(w.runner.started()) > before && !w.planned() {
 		w.problem("%v: a step started while off", a)
 	}
 }
@@ -349,11 +251,13 @@ func (w *world) settle() {
 	w.m.Heal()
 	_, err := w.agent.On(ctx, "")
 	w.must(err)
+	_, err = w.agent.Undrain(ctx)
+	w.must(err)
 	w.must(w.agent.Reload(ctx))
 	time.Sleep(time.Minute)
 	_, err = w.agent.Accept(ctx, "")
 	w.must(err)
-	time.Sleep(time.Hour)
+	time.Sleep(2 * time.Hour)
 	synctest.Wait()
 	for _, id := range machineServices {
 		want, ready := w.want(id)
@@ -368,11 +272,15 @@ func (w *world) settle() {
 			w.problem("%s: its last successful step saw %q, want %q", id, w.seen[id], want)
 		}
 	}
+	w.lanes()
+	w.published()
 	n := len(w.runner.started())
 	w.stop()
 	w.up()
 	time.Sleep(2 * time.Hour)
 	synctest.Wait()
+	w.lanes()
+	w.published()
 	if more := len(w.runner.started()) - n; more != 0 {
 		w.problem("%d steps ran although nothing changed", more)
 	}
@@ -392,9 +300,12 @@ func TestMachine(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m := storetest.NewMemory()
 			n := newNode(t, m, func(c *config.Config) {
+				c.RegionOrder = []string{"far"}
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
-			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}, sessions: map[int]store.Session{}}
+			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}, sessions: map[int]store.Session{}, garbled: map[int]bool{}}
+			n.balance("local", func(b *config.Balancer) { b.Check, b.Reload = nil, nil })
+			n.reloadConfig = func() (*config.Config, error) { return w.cfg, nil }
 			n.runner.use(w.command)
 			for _, id := range machineServices {
 				w.writeManifest(id)

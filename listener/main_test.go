@@ -145,6 +145,8 @@ type node struct {
 
 	reloadConfig func() (*config.Config, error)
 	onEvent      func(status.Event)
+	alive        func(headline string)
+	aliveEvery   time.Duration
 
 	agent *Agent
 	stop  func()
@@ -188,6 +190,7 @@ func (n *node) up() *node {
 	a, err := New(Options{
 		Config: n.cfg, Store: n.store, Runner: n.runner, NoFileWatch: true, MachineID: "m1",
 		Clock: n.clock, Reload: n.reloadConfig, OnEvent: n.onEvent,
+		Alive: n.alive, AliveEvery: n.aliveEvery,
 	})
 	if err != nil {
 		n.t.Fatal(err)

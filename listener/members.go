@@ -18,7 +18,9 @@ const (
 
 // member is what an entry of the view knows of a provider.
 type member struct {
-	p store.Provider // decoded; zero when there was never a good entry
+	// p is the entry; while that cannot be read, what it was before, down; zero
+	// when there was never a good one.
+	p store.Provider
 	// upSince is since when this agent sees it up; zero: it is not.
 	upSince time.Time
 	// expired is when it was seen to be gone although nobody withdrew it;
@@ -29,6 +31,8 @@ type member struct {
 	// superseded: it expired, but others of its key and region served then or
 	// later, so that it was not the last one.
 	superseded bool
+	// accepted: it is away, and an operator said that it is meant to be.
+	accepted bool
 }
 
 // absent reports whether the store no longer has it.
@@ -41,7 +45,7 @@ func (m *member) serves() bool { return m != nil && m.expired.IsZero() && m.p.St
 func serving(s store.State) bool { return s == store.Up || s == store.Down || s == store.Draining }
 
 // putMember takes a provider's entry. One that cannot be read spoils itself
-// only: it is not up, and told.
+// only: it is down, and told.
 func (v *view) putMember(k valueKey, kv store.KV, now time.Time) {
 	old, had := v.entries[k]
 	e := entry{text: string(kv.Value), rev: kv.Rev, seen: now, member: &member{}}
@@ -50,9 +54,14 @@ func (v *view) putMember(k valueKey, kv store.KV, now time.Time) {
 	}
 	p, err := store.DecodeProvider(kv.Value)
 	if err != nil {
-		e.bad, e.none = err.Error(), true
+		e.bad, e.none = err.Error(), !had || old.none
+		if !e.none {
+			p = old.p
+			p.State = store.Down
+		}
 	}
 	e.p = p
+	e.accepted = had && old.accepted && p.State != store.Up
 	if p.State == store.Up {
 		e.upSince = now
 		if had && old.serves() {
@@ -73,6 +82,9 @@ func (v *view) loseMember(k valueKey, expired bool, now time.Time) {
 		m := *e.member
 		m.expired, m.upSince = now, time.Time{}
 		e.member = &m
+		if e.bad != "" {
+			e.text, e.bad = string(m.p.Encode()), ""
+		}
 		v.set(k, e)
 		v.expiries = append(v.expiries, k)
 	default:
@@ -127,19 +139,20 @@ func (v *view) supersede(key string, now time.Time) {
 	if !some {
 		return
 	}
-	var over []valueKey
-	for _, k := range v.members[key] {
+	v.members[key] = slices.DeleteFunc(v.members[key], func(k valueKey) bool {
 		e := v.entries[k]
 		if !e.absent() {
-			continue
+			return false
 		}
 		e.superseded = e.superseded || regions[k.region]
-		if e.superseded && !e.kept && now.Sub(e.expired) >= protectWindow {
-			over = append(over, k)
+		over := e.superseded && !e.kept && now.Sub(e.expired) >= protectWindow
+		if over {
+			delete(v.entries, k)
 		}
-	}
-	for _, k := range over {
-		v.del(k)
+		return over
+	})
+	if len(v.members[key]) == 0 {
+		delete(v.members, key)
 	}
 }
 
@@ -212,6 +225,16 @@ func (v *view) acceptMembers(key string) (keys []string) {
 	return keys
 }
 
+// ofProviders reports whether a change is one of providers, too.
+func (v *view) ofProviders(u store.Update) bool {
+	of := func(key string) bool {
+		k, ok := v.place(key)
+		return ok && k.provider()
+	}
+	return slices.ContainsFunc(u.KVs, func(kv store.KV) bool { return of(kv.Key) }) ||
+		slices.ContainsFunc(u.Gone, func(g store.Gone) bool { return of(g.Key) })
+}
+
 // providers are the entries of key, as resolve asks of them.
 func (v *view) providers(key string) []resolve.Provider {
 	set := v.members[key]
@@ -223,7 +246,7 @@ func (v *view) providers(key string) []resolve.Provider {
 		e := v.entries[k]
 		p := resolve.Provider{
 			Region: k.region, Node: k.node, Service: k.service,
-			Text: e.p.Value, Rev: e.rev, State: v.memberState(k, e),
+			Text: e.p.Value, Rev: e.rev, State: v.memberState(e),
 			Priority: e.p.Priority, Weight: e.p.Weight, UpSince: e.upSince,
 		}
 		if p.State == resolve.Gone {
@@ -234,20 +257,32 @@ func (v *view) providers(key string) []resolve.Provider {
 	return out
 }
 
-func (v *view) memberState(k valueKey, e entry) resolve.ProviderState {
+func (*view) memberState(e entry) resolve.ProviderState {
 	switch {
 	case e.absent() && e.kept:
 		return resolve.Held
-	case e.absent() && (e.superseded || v.accepted[k.key]):
+	case e.accepted || e.absent() && e.superseded:
 		return resolve.Gone
 	case e.absent() || e.none:
 		return resolve.Away
 	case e.p.State == store.Up:
 		return resolve.Up
-	case e.p.State == store.Left || v.accepted[k.key]:
+	case e.p.State == store.Left:
 		return resolve.Gone
 	}
 	return resolve.Away
+}
+
+// acceptAway takes those providers of key that are away as meant to be.
+func (v *view) acceptAway(key string) {
+	for _, k := range v.members[key] {
+		if e := v.entries[k]; v.memberState(e) == resolve.Away {
+			m := *e.member
+			m.accepted = true
+			e.member = &m
+			v.entries[k] = e
+		}
+	}
 }
 
 // providerSeen is when this agent first saw the entry of the one provider

@@ -11,9 +11,14 @@ import (
 // for their entries: one that is provisioned, or about to be in the same run,
 // counts as up until it is published, so that provider and consumer go in one
 // run; then the published state counts, with what the service offers now.
+// Before the store or its replica said anything of key they do not: an
+// operator's value may outrank them.
 func (p picture) Providers(key string) []resolve.Provider {
 	v := p.a.view
 	out := v.providers(key)
+	if !v.knows(key) {
+		return out
+	}
 	for _, id := range p.a.table.offerers[key] {
 		r := p.a.table.rows[id]
 		text, ready := r.offers[key]
@@ -40,6 +45,8 @@ func (p picture) Providers(key string) []resolve.Provider {
 	}
 	return out
 }
+
+func (p picture) Memo() resolve.Memo { return p.a.table.memo }
 
 func (p picture) Chosen(choice string) string { return p.a.st.Choices[choice] }
 

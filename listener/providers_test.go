@@ -17,6 +17,7 @@ import (
 type provider struct {
 	*node
 	region, name string
+	service      string
 	session      store.Session
 	entry        store.Provider
 }
@@ -24,7 +25,7 @@ type provider struct {
 // provider publishes value under K as a service of another node.
 func (n *node) provider(region, name, value string) *provider {
 	n.t.Helper()
-	p := &provider{node: n, region: region, name: name, entry: store.Provider{Value: value, Weight: 100}}
+	p := &provider{node: n, region: region, name: name, service: "api", entry: store.Provider{Value: value, Weight: 100}}
 	var err error
 	if p.session, err = n.store.Session(n.t.Context(), 10*time.Second, ""); err != nil {
 		n.t.Fatal(err)
@@ -34,7 +35,7 @@ func (n *node) provider(region, name, value string) *provider {
 }
 
 func (p *provider) key() string {
-	return store.Space{Prefix: p.cfg.Store.Prefix, Federation: "default"}.Provider("K", p.region, p.name, "api")
+	return store.Space{Prefix: p.cfg.Store.Prefix, Federation: "default"}.Provider("K", p.region, p.name, p.service)
 }
 
 // says publishes a state; "left" is not bound to the session.

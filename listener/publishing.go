@@ -19,20 +19,33 @@ import (
 // publishing is the agent's publisher, and what it was told last. The loop's
 // goroutine owns it.
 type publishing struct {
-	p     *publish.Publisher
+	p     *publish.Publisher // nil: none, or the one before has not ended yet
 	end   context.CancelFunc
 	ended chan struct{}
+	next  bool // one starts when the one before has ended
 	// stale: something that is published may be other than what p was told.
 	stale bool
 	node  store.NodeRecord
 	told  bool // p knows what this node offers
 }
 
-// startPublishing starts a publisher for the present federation; one for
-// another federation ends, and its entries expire.
+// startPublishing starts a publisher for the present federation, after the one
+// before has ended; the entries of another federation expire.
 func (a *Agent) startPublishing() {
-	a.stopPublishing()
 	if a.opt.NoPublish {
+		return
+	}
+	if !a.stopPublishing() {
+		if ended := a.pub.ended; !a.pub.next {
+			a.pub.next = true
+			a.wg.Go(func() {
+				select {
+				case <-ended:
+					a.post(a.startPublishing)
+				case <-a.runCtx.Done():
+				}
+			})
+		}
 		return
 	}
 	p, err := publish.New(publish.Options{
@@ -49,7 +62,7 @@ func (a *Agent) startPublishing() {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(a.runCtx))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(a.runCtx)) // it withdraws after the loop
 	ended := make(chan struct{})
 	a.pub = publishing{p: p, end: cancel, ended: ended, stale: true}
 	a.publisher.Store(p)
@@ -59,15 +72,34 @@ func (a *Agent) startPublishing() {
 	}()
 }
 
-// stopPublishing ends the publisher; what it published stays.
-func (a *Agent) stopPublishing() {
-	if a.pub.p == nil {
-		return
+// publishEnd is how long the loop waits for a publisher to end: its calls end
+// with it, unless the store hangs.
+const publishEnd = 3 * time.Second
+
+// stopPublishing ends the publisher; what it published stays. ok is false when
+// it has not ended yet: a store that hangs does not stop the loop, nor the agent's end.
+func (a *Agent) stopPublishing() (ok bool) {
+	if a.pub.p != nil {
+		a.pub.end()
+		a.publisher.Store(nil)
+		a.pub = publishing{ended: a.pub.ended}
 	}
-	a.pub.end()
-	<-a.pub.ended
-	a.publisher.Store(nil)
-	a.pub = publishing{}
+	if a.pub.ended == nil {
+		return true
+	}
+	if !a.pub.next { // else it was waited for before
+		select {
+		case <-a.pub.ended:
+		case <-time.After(publishEnd):
+		}
+	}
+	select {
+	case <-a.pub.ended:
+		a.pub = publishing{}
+		return true
+	default:
+		return false
+	}
 }
 
 // orUnknown lets a machine without an id publish, too.
@@ -91,40 +123,63 @@ func (a *Agent) publish() {
 		return // before that, what an earlier agent published stays
 	}
 	a.pub.stale, a.pub.told = false, true
-	services := []publish.Service{}
+	services, adopted := []publish.Service{}, false
 	for _, id := range a.table.ids {
 		r := a.table.rows[id]
+		adopted = a.adoptOffers(id, r) || adopted
 		if len(r.m.Provides) == 0 {
 			continue
 		}
-		a.adoptOffers(id, r)
 		services = append(services, publish.Service{
 			ID: id, Ready: a.publishable(id, r), Offers: a.st.service(id).Offers,
 			Exclusive: r.m.Exclusive, Check: a.check(id, r), Grace: a.exec != nil,
 		})
 	}
+	if adopted { // before others see it: the next process must know of it
+		a.save()
+	}
 	a.pub.p.Set(services)
 }
 
 // adoptOffers makes what the manifest says now what the service offers, but
-// not while its step is due: until that succeeds, the service is what it was.
-func (a *Agent) adoptOffers(id string, r *row) {
-	if len(r.offers) == 0 || a.table.due(id) {
-		return
+// not while its step is due, or cannot be: until that succeeds, the service is
+// what it was. It reports whether that changed anything.
+func (a *Agent) adoptOffers(id string, r *row) bool {
+	var offers map[string]store.Provider
+	switch {
+	case len(r.m.Provides) == 0: // what it offered before is not offered when it offers something again
+	case len(r.offers) == 0 || r.res.State != resolve.Ready || a.table.due(id):
+		return false
+	default:
+		offers = a.offersOf(id, r)
 	}
-	offers := make(map[string]store.Provider, len(r.offers))
-	for key, value := range r.offers {
-		offers[key] = a.offer(r, value)
+	if was := a.st.service(id).Offers; len(was) == 0 && len(offers) == 0 || reflect.DeepEqual(offers, was) {
+		return false
 	}
-	if !reflect.DeepEqual(offers, a.st.service(id).Offers) {
-		a.st.edit(id).Offers = offers
-	}
+	a.st.edit(id).Offers = offers
+	return true
 }
 
-// offer is the entry of a key, but for what only the publisher knows.
-func (a *Agent) offer(r *row, value string) store.Provider {
+// offersOf are the entries of what the service offers now; nil: nothing.
+func (a *Agent) offersOf(id string, r *row) map[string]store.Provider {
+	if len(r.offers) == 0 {
+		return nil
+	}
+	offers := make(map[string]store.Provider, len(r.offers))
+	for key := range r.offers {
+		offers[key] = a.offer(id, r, key)
+	}
+	return offers
+}
+
+// offer is the entry of a key that the service offers, but for what only the
+// publisher knows.
+func (a *Agent) offer(id string, r *row, key string) store.Provider {
+	if p, ok := a.st.service(id).Offers[key]; ok && r.res.State == resolve.Kept {
+		return p
+	}
 	p := store.Provider{
-		Value: value, Host: a.host, LocalPort: r.m.LocalPort, Public: r.m.Public, Hosts: r.m.Hosts,
+		Value: r.offers[key], Host: a.host, LocalPort: r.m.LocalPort, Public: r.m.Public, Hosts: r.m.Hosts,
 		Priority: r.m.Priority, Weight: r.m.Weight, Balance: r.m.Balance,
 	}
 	p.Port = portOf(r.m.Port())

@@ -41,7 +41,10 @@ type replicaValue struct {
 	Seen    time.Time `json:"seen,omitzero"`
 	UpSince time.Time `json:"up_since,omitzero"`
 	Expired time.Time `json:"expired,omitzero"`
-	Kept    bool      `json:"kept,omitempty"` // its removal is held
+	// See member.
+	Kept       bool `json:"kept,omitempty"`
+	Superseded bool `json:"superseded,omitempty"`
+	Accepted   bool `json:"accepted,omitempty"`
 }
 
 func (r replicaValue) item() valueKey {
@@ -67,7 +70,11 @@ func (v *view) snapshot(identity string, now time.Time) ([]byte, error) {
 		}
 		out := replicaValue{Region: k.region, Key: k.key, Node: k.node, Service: k.service, Text: e.text, Rev: e.rev, Seen: e.seen}
 		if e.member != nil {
-			out.UpSince, out.Expired, out.Kept = e.upSince, e.expired, e.kept
+			out.UpSince, out.Expired = e.upSince, e.expired
+			out.Kept, out.Superseded, out.Accepted = e.kept, e.superseded, e.accepted
+			if e.bad != "" {
+				out.Text = string(e.p.Encode())
+			}
 		}
 		r.Values = append(r.Values, out)
 	}
@@ -117,7 +124,7 @@ func (v *view) remember(r *replica) {
 		if !k.provider() {
 			v.set(k, entry{text: e.Text, rev: e.Rev, seen: e.Seen})
 		} else if p, err := store.DecodeProvider([]byte(e.Text)); err == nil {
-			m := &member{p: p, upSince: e.UpSince, expired: e.Expired, kept: e.Kept}
+			m := &member{p: p, upSince: e.UpSince, expired: e.Expired, kept: e.Kept, superseded: e.Superseded, accepted: e.Accepted}
 			v.set(k, entry{text: e.Text, rev: e.Rev, seen: e.Seen, member: m})
 			v.keeps = v.keeps || e.Kept
 		}

@@ -156,6 +156,8 @@ type candidate struct {
 	Inputs inputs        `json:"inputs"`
 	Good   *resolve.Good `json:"good"`
 	Files  []string      `json:"files,omitempty"`
+	// Offers are what it provides then; nil: as before.
+	Offers map[string]store.Provider `json:"offers,omitempty"`
 }
 
 func newState() *state {

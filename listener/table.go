@@ -10,6 +10,7 @@ import (
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/resolve"
+	"github.com/listener-agent/listener/store"
 )
 
 // table holds every service in force, resolved. After a change only what it
@@ -24,6 +25,7 @@ type table struct {
 	required []string            // all keys that are required, sorted
 	followed []string            // those that the watch follows, for balancers too
 	stale    map[string]bool
+	memo     resolve.Memo // while resolve goes through the services, and nothing else changes
 }
 
 // row is one service in force.
@@ -130,6 +132,8 @@ func (t *table) touch(keys []string) {
 // this node may make others stale in turn; readiness only grows within one
 // call or only shrinks with the view, so that this ends.
 func (t *table) resolve() {
+	t.memo = resolve.Memo{}
+	defer func() { t.memo = nil }()
 	for round := 0; len(t.stale) > 0 && round <= len(t.rows)+1; round++ {
 		ids := slices.Sorted(maps.Keys(t.stale))
 		clear(t.stale)
@@ -154,11 +158,16 @@ func (t *table) resolveRow(id string, r *row) {
 		t.a.noteMeanwhile()
 	}
 	offers, missing := map[string]string(nil), ""
-	if r.res.State != resolve.Waiting && len(r.m.Provides) > 0 {
+	switch {
+	case len(r.m.Provides) == 0 || r.res.State == resolve.Waiting:
+	case r.res.State == resolve.Kept: // what the manifest says now it is not provisioned with
+		offers = keptOffers(r.m, st.Offers)
+	default:
 		offers, missing = t.offers(r.m)
 	}
 	if !maps.Equal(offers, r.offers) {
 		r.offers = offers
+		clear(t.memo)
 		t.a.lanesStale = true
 		for key := range r.m.Provides {
 			t.touch([]string{key})
@@ -166,6 +175,20 @@ func (t *table) resolveRow(id string, r *row) {
 	}
 	r.offerMissing = missing
 	t.a.pub.stale = true
+}
+
+// keptOffers are the values of what m provides still, as they were offered.
+func keptOffers(m *manifest.Manifest, offers map[string]store.Provider) map[string]string {
+	var out map[string]string
+	for key := range m.Provides {
+		if p, ok := offers[key]; ok {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[key] = p.Value
+		}
+	}
+	return out
 }
 
 // offers expands what m provides on this node.
@@ -221,7 +244,7 @@ func (t *table) candidate(id string) candidate {
 			good.Uses[u.ID] = u.Answer
 		}
 	}
-	c := candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: applied.Files}
+	c := candidate{Inputs: t.a.dig.inputs(r.m, r.res), Good: good, Files: applied.Files, Offers: t.a.offersOf(id, r)}
 	if st.Good != nil && equalInputs(c.Inputs, st.Applied) && maps.Equal(good.Vars, st.Good.Vars) && maps.Equal(good.Uses, st.Good.Uses) {
 		r.asApplied = st.Good
 		return applied

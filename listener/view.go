@@ -150,6 +150,9 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	}
 	for _, g := range u.Gone {
 		if k, ok := v.place(g.Key); ok {
+			if g.Expired && v.held[k] > 0 && v.present(k) {
+				continue // nobody wrote it: what the store had again has ended
+			}
 			delete(v.held, k)
 			v.lose(k, g, now)
 			set[k.key] = true
@@ -212,8 +215,8 @@ func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
 		v.supersede(key, now)
 	}
 	for k := range v.held {
-		if !follows(follow, k) {
-			delete(v.held, k)
+		if _, there := next[k]; !follows(follow, k) || !there && !v.present(k) {
+			delete(v.held, k) // the store says what is held, too
 		}
 	}
 	if !v.auth {
@@ -242,6 +245,13 @@ func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint6
 			v.held[k] = at
 		}
 	}
+}
+
+// present reports whether there is a value, or a provider that neither expired
+// nor left.
+func (v *view) present(k valueKey) bool {
+	e, ok := v.entries[k]
+	return ok && (e.member == nil || serving(e.p.State) && !e.absent())
 }
 
 // differs reports whether kv says something else than e.

@@ -120,7 +120,9 @@ func (a *Agent) onUpdate(t tagged) {
 	if all {
 		a.table.staleAll()
 	}
-	a.lanesStale = true
+	if t.u.Kind == store.Reset || a.view.ofProviders(t.u) {
+		a.lanesStale = true // a plan is made of nothing else of the store
+	}
 	a.table.touch(touched)
 	a.saveReplica()
 }

@@ -26,12 +26,16 @@ type fileLock struct {
 
 // presets are the lock files of known provisioners at their default places.
 var presets = map[string][]string{
-	"chef": { // Chef::RunLock: file_cache_path/chef-client-running.pid
+	// Chef::RunLock: file_cache_path/chef-client-running.pid. In local mode, which
+	// chef-solo is too, that is below the directory of the file given by -c.
+	"chef": {
 		"/var/chef/cache/chef-client-running.pid",
 		"/var/cache/chef/chef-client-running.pid",
+		"/etc/chef/local-mode-cache/cache/chef-client-running.pid",
 		"/root/.chef/local-mode-cache/cache/chef-client-running.pid",
 		"/var/cinc/cache/cinc-client-running.pid",
 		"/var/cache/cinc/cinc-client-running.pid",
+		"/etc/cinc/local-mode-cache/cache/cinc-client-running.pid",
 		"/root/.cinc/local-mode-cache/cache/cinc-client-running.pid",
 	},
 	"puppet": { // Puppet's statedir
@@ -43,9 +47,9 @@ var presets = map[string][]string{
 
 // lockRule says what of a file counts, by its name: each tool has its own way.
 type lockRule struct {
-	lock    bool   // a lock held on it
-	pid     bool   // a living process whose number it holds …
-	command string // … and whose arguments hold this; "": that began before the file was written
+	lock   bool // a lock held on it
+	pid    bool // a living process whose number it holds …
+	puppet bool // … and that is a puppet; else: that began before the file was written
 }
 
 func ruleOf(path string) lockRule {
@@ -57,7 +61,7 @@ func ruleOf(path string) lockRule {
 		return lockRule{lock: true}
 	case name == "agent_catalog_run.lock":
 		// Puppet itself takes the lock for stale unless a puppet has that number.
-		return lockRule{lock: true, pid: true, command: "puppet"}
+		return lockRule{lock: true, pid: true, puppet: true}
 	case name == "agent_disabled.lock":
 		// Says that runs are disabled, not that one is going on.
 		return lockRule{}
@@ -126,7 +130,7 @@ func holder(path string, st fs.FileInfo, held []fileLock, rule lockRule) (string
 	if err != nil || !p.Alive() {
 		return "", nil // it ended, maybe just now
 	}
-	if rule.command == "" && !beganBefore(p, st.ModTime()) || !strings.Contains(commandLine(pid), rule.command) {
+	if rule.puppet && !isPuppet(pid) || !rule.puppet && !beganBefore(p, st.ModTime()) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s (pid file %s)", processName(pid), path), nil
@@ -210,6 +214,18 @@ func uptime() (time.Duration, error) {
 	first, _, _ := strings.Cut(string(data), " ")
 	seconds, err := strconv.ParseFloat(first, 64)
 	return time.Duration(seconds * float64(time.Second)), err
+}
+
+// isPuppet reports whether a process is a puppet as Puppet::Util::Pidlock
+// decides it: another one that holds puppet's files open, say an editor, is none.
+func isPuppet(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return false // it ended, maybe just now
+	}
+	comm := strings.TrimSpace(string(name))
+	return strings.HasSuffix(comm, "puppet") || strings.Contains(comm, "puppet-") ||
+		strings.Contains(comm, "ruby") && strings.Contains(commandLine(pid), "puppet")
 }
 
 // commandLine is the arguments of a process, separated by spaces; "" when it ended.

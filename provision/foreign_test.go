@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,10 +30,19 @@ func writeLock(t *testing.T, name, content string) string {
 	return path
 }
 
-// sleeper is a living process whose arguments hold name.
-func sleeper(t *testing.T, name string) int {
+// sleeper is a living process that was started as the program called name, by
+// its kernel name, with args.
+func sleeper(t *testing.T, name string, args ...string) int {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", "read x", name)
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(sh, path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, append([]string{"-c", "read x"}, args...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +121,10 @@ func TestForeignLockIsNotTakenByAsking(t *testing.T) {
 
 func TestForeignLockFiles(t *testing.T) {
 	own := fmt.Sprint(os.Getpid())
-	puppet := fmt.Sprint(sleeper(t, "/usr/bin/puppet"))
+	puppet := fmt.Sprint(sleeper(t, "puppet", "agent"))
+	ruby := fmt.Sprint(sleeper(t, "ruby3.1", "/usr/bin/puppet", "agent"))
+	irb := fmt.Sprint(sleeper(t, "ruby3.1", "/usr/bin/irb"))
+	editor := fmt.Sprint(sleeper(t, "vim", "/etc/puppet/puppet.conf"))
 	dead := exec.Command("true")
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
@@ -129,7 +142,10 @@ func TestForeignLockFiles(t *testing.T) {
 		{"number given again", "any.pid", own, 24 * 365 * time.Hour, false},
 		{"puppet", "agent_catalog_run.lock", puppet, 0, true},
 		{"puppet, clock jumped", "agent_catalog_run.lock", puppet, 2 * time.Hour, true},
+		{"puppet in an older ruby", "agent_catalog_run.lock", ruby, 0, true},
 		{"puppet's number, not a puppet", "agent_catalog_run.lock", own, 0, false},
+		{"puppet's number, another ruby", "agent_catalog_run.lock", irb, 0, false},
+		{"puppet's number, an editor of its files", "agent_catalog_run.lock", editor, 0, false},
 		{"puppet, disabled of old", "agent_catalog_run.lock", "", 0, false},
 		{"puppet, disabled", "agent_disabled.lock", `{"disabled_message":"x"}`, 0, false},
 	} {
@@ -141,6 +157,18 @@ func TestForeignLockFiles(t *testing.T) {
 		}
 		if who := isBusy(t, path); (who != "") != c.busy {
 			t.Errorf("%s: who %q", c.name, who)
+		}
+	}
+}
+
+// What chef-config prints for its setting lockfile: as chef-client, and as
+// chef-solo or chef-client -z with and without -c.
+func TestChefPresetPlaces(t *testing.T) {
+	for _, tool := range []string{"chef", "cinc"} {
+		for _, dir := range []string{"/var/" + tool, "/etc/" + tool + "/local-mode-cache", "/root/." + tool + "/local-mode-cache"} {
+			if path := dir + "/cache/" + tool + "-client-running.pid"; !slices.Contains(presets["chef"], path) {
+				t.Errorf("the preset lacks %s", path)
+			}
 		}
 	}
 }

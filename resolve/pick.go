@@ -79,8 +79,31 @@ func (r *resolver) regions() []string {
 	return out
 }
 
+// Memo remembers what providers answer, by placeholder, for as long as the
+// picture is the same: many services of a node ask for the same of thousands.
+type Memo map[string]memo
+
+type memo struct {
+	use      Use
+	unproven bool
+}
+
 // fromProviders tries ranks 3 and 4.
 func (r *resolver) fromProviders(p manifest.Part, u *Use) (unproven bool) {
+	known := r.pic.Memo()
+	m, ok := known[u.ID]
+	if !ok {
+		m.use = *u
+		m.unproven = r.choose(p, &m.use)
+		if known != nil {
+			known[u.ID] = m
+		}
+	}
+	*u = m.use
+	return m.unproven
+}
+
+func (r *resolver) choose(p manifest.Part, u *Use) (unproven bool) {
 	regions := r.regions()
 	by := make([][]Provider, len(regions)) // what can be used of each
 	for _, q := range r.pic.Providers(p.Key) {
@@ -128,7 +151,7 @@ func (r *resolver) region(by [][]Provider, regions []string, chosen string, best
 		return best
 	}
 	for i := best; i < in; i++ {
-		if slices.ContainsFunc(by[i], r.pic.Settled) {
+		if slices.ContainsFunc(by[i], func(q Provider) bool { return q.State == Up && r.pic.Settled(q) }) {
 			u.Why = fmt.Sprintf("%d providers of region %s, which is preferred again", len(by[i]), regions[i])
 			return i
 		}

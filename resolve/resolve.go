@@ -49,6 +49,8 @@ type Picture interface {
 	Value(region, key string) (Entry, bool)
 	// Providers are all entries of key that matter, up or not, in any order.
 	Providers(key string) []Provider
+	// Memo is to be used as long as the picture is the same; nil: none.
+	Memo() Memo
 	// Here is what the value of a provider is on this node.
 	Here(key string, p Provider) string
 	// Chosen is the provider in use for a choice (see Choice): the ID of one,

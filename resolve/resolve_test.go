@@ -50,6 +50,7 @@ func (p fakePicture) Replica() bool                    { return p.replica || p.u
 func (p fakePicture) Known(string) bool                { return !p.unknown }
 func (p fakePicture) Awaited(key string) bool          { return p.awaited[key] }
 func (p fakePicture) Here(_ string, q Provider) string { return q.Text }
+func (p fakePicture) Memo() Memo                       { return nil }
 func (p fakePicture) Chosen(choice string) string      { return p.chosen[choice] }
 func (p fakePicture) Settled(q Provider) bool          { return p.settled[q.ID()] }
 

@@ -35,13 +35,19 @@ store that does not answer does not end it.
 
 With systemd it tells when it is ready, how it is and that its loop works, takes a
 socket that systemd made, and, when the machine goes down, withdraws what its services
-provide. Where standard error is the journal, log lines have fields.`,
+provide. Where standard error is the journal, log lines have fields.
+
+As process 1 of a container it runs as a child of itself: process 1 passes signals on
+and reaps what others left.`,
 		Example: "  listener agent\n  listener agent --config ./listener.toml --log-format json\n  listener daemon --store local:/var/lib/listener",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := a.logger(format, level)
 			if err != nil {
 				return err
+			}
+			if os.Getpid() == 1 {
+				return a.agentUnderInit()
 			}
 			return a.agent(c.Context(), log)
 		},
@@ -105,6 +111,24 @@ func (a *app) agent(ctx context.Context, log *slog.Logger) error {
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	return serve(ctx, ag, ln, log, server{cfg: cfg, hup: hup, reloading: notify.Reloading})
+}
+
+// agentUnderInit runs this command line again, as a child of process 1, which
+// we are. Orphans of steps come to process 1, and whoever waits for any child
+// takes from os/exec how its commands ended: so the agent is in a process of
+// its own. It ends in the time it needs, or in what the container's engine
+// gives it.
+func (a *app) agentUnderInit() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	p := &parent{a: a, o: execOptions{argv: append([]string{exe}, os.Args[1:]...)}}
+	code, err := p.run(status.Environment{})
+	if err != nil {
+		return err
+	}
+	return exit(code)
 }
 
 // stopWait is how long a stop may take beyond the drain: asking systemd, the

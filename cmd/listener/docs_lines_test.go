@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,11 @@ func TestDocsCommandLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	examples, err := filepath.Glob("../../examples/*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, examples...)
 	mention := regexp.MustCompile("(?m)`listener ([^`]+)`|^\\$ (?:sudo )?(?:bin/)?listener (.+)$")
 	for _, path := range append(pages, "../../README.md", "../../ARCHITECTURE.md", "../../CHANGELOG.md", "../../SECURITY.md") {
 		data, err := os.ReadFile(path)
@@ -138,7 +144,11 @@ func TestDocsLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range append(pages, roots...) {
+	examples, err := filepath.Glob("../../examples/*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.Concat(pages, roots, examples) {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 // parent runs the command as a child and stays, fit to be process 1: it passes
 // signals on and reaps every child, also those that others left to it. All of
 // it is in run's goroutine, so that starting and reaping are never at once.
+// The command is that of exec, or the agent itself.
 type parent struct {
 	a        *app
 	o        execOptions
@@ -109,14 +110,15 @@ func (p *parent) start(env status.Environment) error {
 	return nil
 }
 
-// onSignal passes a signal on. After SIGTERM the command has kill-after to end.
+// onSignal passes a signal on. After SIGTERM the command has kill-after to end;
+// 0: all the time it wants.
 func (p *parent) onSignal(s syscall.Signal) {
 	switch s {
 	case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // of ours: children, Go's scheduler, a note that nobody reads
 		return
 	case unix.SIGTERM:
 		p.stopping = true
-		if p.killAt.IsZero() {
+		if p.killAt.IsZero() && p.o.killAfter > 0 {
 			p.killAt = time.Now().Add(p.o.killAfter)
 		}
 	}

@@ -27,21 +27,24 @@ type initFlags struct {
 type preset struct {
 	name    string
 	command []string
-	setting string // provision.preset
-	lock    string // who runs it by hand takes it, too
+	setting string   // provision.preset
+	locks   []string // who runs it by hand takes these, too
 }
 
-// presets are the provisioners that init knows; examples/provisioners has them
-// in full.
+// presets are the provisioners that init knows, with the settings of
+// examples/provisioners.
 func presets() []preset {
+	const ansible, puppet = "/run/lock/ansible-playbook", "/run/lock/puppet-apply"
 	return []preset{
 		{name: "none"},
-		{name: "chef", command: []string{"chef-solo", "-c", "/etc/chef/solo.rb", "-j", "{NODE_JSON}"}, setting: "chef"},
-		{name: "cinc", command: []string{"cinc-solo", "-c", "/etc/cinc/solo.rb", "-j", "{NODE_JSON}"}, setting: "chef"},
-		{name: "puppet", command: []string{"puppet", "apply", "--detailed-exitcodes", "/etc/puppet/code/environments/production/manifests"}, setting: "puppet"},
-		{name: "ansible", lock: "/run/lock/ansible-local.lock", command: []string{
-			"flock", "/run/lock/ansible-local.lock", "ansible-playbook", "-c", "local", "-i", "localhost,",
-			"-e", "@{NODE_JSON}", "/etc/listener/site.yml",
+		{name: "chef", setting: "chef", command: []string{"chef-solo", "-c", "/etc/listener/solo.rb", "-j", "{NODE_JSON}"}},
+		{name: "cinc", setting: "chef", command: []string{"cinc-solo", "-c", "/etc/listener/solo.rb", "-j", "{NODE_JSON}"}},
+		{name: "puppet", setting: "puppet", locks: []string{puppet}, command: []string{
+			"flock", "-o", puppet, "puppet", "apply", "--detailed-exitcodes",
+			"--modulepath", "/etc/listener/modules", "/etc/listener/site.pp",
+		}},
+		{name: "ansible", locks: []string{ansible}, command: []string{
+			"flock", "-o", ansible, "ansible-playbook", "-c", "local", "-i", "localhost,", "/etc/listener/playbook.yml",
 		}},
 	}
 }
@@ -222,7 +225,7 @@ func (f initFlags) settings() []byte {
 	i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == f.preset })
 	p := presets()[max(i, 0)]
 	if f.command != "" {
-		p.command, p.lock = []string{"/bin/sh", "-c", f.command}, ""
+		p.command, p.locks = []string{"/bin/sh", "-c", f.command}, nil
 	}
 	if p.command == nil {
 		b.WriteString("# command = [\"chef-solo\", \"-j\", \"{NODE_JSON}\"]\n")
@@ -230,8 +233,8 @@ func (f initFlags) settings() []byte {
 		fmt.Fprintf(&b, "command = %s\n", quoteList(p.command))
 	}
 	set("preset", p.setting)
-	if p.lock != "" {
-		fmt.Fprintf(&b, "locks = %s\n", quoteList([]string{p.lock}))
+	if len(p.locks) > 0 {
+		fmt.Fprintf(&b, "locks = %s\n", quoteList(p.locks))
 	}
 	b.WriteString(f.storeText())
 	return []byte(b.String())

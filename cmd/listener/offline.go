@@ -173,6 +173,8 @@ func (o *offline) Awaited(string) bool { return false }
 // Here is the value as it is: offline nothing is known of balancers.
 func (o *offline) Here(_ string, p resolve.Provider) string { return p.Text }
 
+func (*offline) Memo() resolve.Memo { return nil }
+
 // Chosen is what was resolved before: at first, nobody.
 func (o *offline) Chosen(choice string) string { return o.chosen[choice] }
 

@@ -24,6 +24,9 @@ import (
 	"github.com/listener-agent/listener/store/local"
 )
 
+// direct keeps the tests from starting units of this machine's systemd.
+const direct = "LISTENER_CFG_PROVISION__RUNNER=direct"
+
 // system is one node as an operator has it: the real binary, settings,
 // manifests, a local store and a command, all in a directory of their own.
 type system struct {
@@ -187,7 +190,7 @@ func (s *system) spawnWith(config string, edit ...func(*exec.Cmd)) *agentProc {
 		s.t.Fatal(err)
 	}
 	defer f.Close()
-	p.cmd.Stderr, p.cmd.Env = f, []string{"PATH=" + os.Getenv("PATH")}
+	p.cmd.Stderr, p.cmd.Env = f, []string{"PATH=" + os.Getenv("PATH"), direct}
 	for _, e := range edit {
 		e(p.cmd)
 	}
@@ -406,7 +409,7 @@ func (s *system) listenerAs(cred *syscall.Credential, args ...string) (out strin
 	ctx, stop := context.WithTimeout(context.Background(), deadline)
 	defer stop()
 	c := exec.CommandContext(ctx, s.bin, args...)
-	c.Env = []string{"PATH=" + os.Getenv("PATH"), "LISTENER_CONFIG=" + s.config(), "LISTENER_SOCKET=" + s.socket()}
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "LISTENER_CONFIG=" + s.config(), "LISTENER_SOCKET=" + s.socket(), direct}
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	b, err := c.CombinedOutput()
 	if err != nil && c.ProcessState == nil {

@@ -57,7 +57,7 @@ func Play(t *testing.T, exe, settings string) {
 	usAPI.crash()
 	usWeb.uses("http://eu") // the other region, in the configured order
 	usAPI.start()
-	usAPI.until("it is published again", func(s status.Status) bool { return published(s, "up") })
+	usAPI.until("it is published again", func(s status.Status) bool { return published(s, store.Up) })
 	usWeb.uses("http://us") // and back, after the delay
 
 	euAPI.crash()
@@ -78,7 +78,31 @@ func Play(t *testing.T, exe, settings string) {
 	usWeb.until("one is back", func(s status.Status) bool { return !has(s, "missing") && s.Synced })
 	usWeb.uses("http://eu")
 
+	f.exclusive()
 	other.until("another federation sees nothing", func(s status.Status) bool { return has(s, "waiting") && s.RunsTotal == 0 })
+}
+
+// exclusive plays an exclusive key: one publishes it, the other stands by and
+// takes over when the first one dies, or lets go.
+func (f *fleet) exclusive() {
+	f.Helper()
+	const leader = `{"id": "leader", "provides": {"LEADER_URL": "http://{NODE}"}, "exclusive": ["LEADER_URL"], "command": "true"}`
+	one, two := f.node("one", "us", "shop", leader), f.node("two", "us", "shop", leader)
+	client := f.node("client", "us", "shop", `{"id": "web", "requires": {"API_URL": "{LEADER_URL}"}, "command": "true"}`)
+	client.start()
+	one.start()
+	one.until("it holds the claim", func(s status.Status) bool { return published(s, store.Up) })
+	two.start()
+	two.until("it stands by", func(s status.Status) bool { return published(s, store.Standby) })
+	client.uses("http://one")
+	one.crash()
+	two.until("it takes over", func(s status.Status) bool { return published(s, store.Up) })
+	client.uses("http://two")
+	one.start()
+	one.until("it stands by", func(s status.Status) bool { return published(s, store.Standby) })
+	two.command("drain")
+	one.until("it takes over", func(s status.Status) bool { return published(s, store.Up) })
+	client.uses("http://one")
 }
 
 // api provides API_URL; web requires it.

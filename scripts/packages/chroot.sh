@@ -4,7 +4,7 @@
 # to be named in docs/install.md, below "What stays".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. scripts/overlay.sh
+. scripts/packages/overlay.sh
 
 install -m 644 "$1" "$root/old.deb"
 install -m 644 "$2" "$root/new.deb"

@@ -3,7 +3,7 @@
 # scripts/packages/rpm.sh FILE.rpm. What it needs of others is not looked at.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. scripts/overlay.sh
+. scripts/packages/overlay.sh
 
 install -m 644 "$1" "$root/package.rpm"
 in_root=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin)

@@ -34,7 +34,7 @@ listener status >/dev/null || fail "READY, but the socket does not answer"
 settled
 expect_runs 1 "first start"
 grep -q "URL='none'" /etc/services.d/app.conf || fail "no environment file"
-[[ $(systemctl show -P StatusText listener) == "on; 1 services" ]] || fail "STATUS is $(systemctl show -P StatusText listener)"
+[[ $(systemctl show -P StatusText listener) == "on, 1 service" ]] || fail "STATUS is $(systemctl show -P StatusText listener)"
 
 say "the journal has the run's log lines and its output, by its id"
 id=$(awk 'NR == 1 {print $1}' $runs)
@@ -177,7 +177,7 @@ nsenter -t "$(pid)" -m umount /usr/bin/systemd-run
 umount /usr/bin/systemd-run
 listener provision --wait >/dev/null
 listener status | has runner && fail "the condition stays"
-wait_for "the condition's end in STATUS" test "$(systemctl show -P StatusText listener)" = "on; 1 services"
+wait_for "the condition's end in STATUS" test "$(systemctl show -P StatusText listener)" = "on, 1 service"
 
 say "a full disk, a state directory that is read-only: it goes on, and is well again afterwards"
 systemctl stop listener

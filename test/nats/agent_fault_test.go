@@ -187,9 +187,9 @@ func TestAgentDelete(t *testing.T) {
 	operator := openStore(t, options(s.url()))
 	n := newNode(t, s.url(), "")
 	n.start()
+	n.write(operator, "EXTRA", "there") // first: the service goes ahead without it
 	n.write(operator, "DATABASE_URL", "db")
 	n.write(operator, "OTHER_URL", "o")
-	n.write(operator, "EXTRA", "there")
 	n.ran(1, "EXTRA='there'")
 	commit(t, operator, nil, store.Delete(space.Value("", "EXTRA")))
 	n.ran(2, "URL='db'")

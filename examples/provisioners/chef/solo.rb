@@ -1,5 +1,5 @@
-# /etc/chef/solo.rb
-cookbook_path "/etc/chef/cookbooks"
-# Chef's lock is chef-client-running.pid in here.
-file_cache_path "/var/chef/cache"
-log_location STDOUT
+cookbook_path '/etc/listener/cookbooks'
+
+# The lock, chef-client-running.pid, is in here. Without this line it is below
+# the directory of this file, where the agent does not look for it.
+file_cache_path '/var/chef/cache'

@@ -1,2 +1,0 @@
-name "app-www"
-version "1.0.0"

@@ -1,0 +1,2 @@
+name 'shop'
+version '1.0.0'
