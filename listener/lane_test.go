@@ -67,7 +67,7 @@ func (n *node) wantServers(want string, reloads int) {
 // server is a provider of K behind local port 9000.
 func (n *node) server(name, address string) *provider {
 	n.t.Helper()
-	p := n.provider("default", name, "http://"+address+"/api")
+	p := n.unpublished("default", name, "http://"+address+"/api")
 	host, port, _ := strings.Cut(address, ":")
 	p.entry.Host, p.entry.LocalPort = host, 9000
 	_, _ = fmt.Sscan(port, &p.entry.Port)

@@ -25,13 +25,19 @@ type provider struct {
 // provider publishes value under K as a service of another node.
 func (n *node) provider(region, name, value string) *provider {
 	n.t.Helper()
+	return n.unpublished(region, name, value).says(store.Up)
+}
+
+// unpublished is one that has said nothing yet.
+func (n *node) unpublished(region, name, value string) *provider {
+	n.t.Helper()
 	p := &provider{node: n, region: region, name: name, service: "api", entry: store.Provider{Value: value, Weight: 100}}
 	var err error
 	if p.session, err = n.store.Session(n.t.Context(), 10*time.Second, ""); err != nil {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(p.session.Orphan) // or it refreshes for ever
-	return p.says(store.Up)
+	return p
 }
 
 func (p *provider) key() string {
