@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests with the race detector: scripts/test.sh [go test flag or package]...
-# (no package: all, those of the modules in test/ too, which build the servers
+# (no package: all, those of the modules in test/ and tools/ too, which build the servers
 # that they need). What they need beside Go is listed here. As root, or with
 # CI=true, what is missing is installed by apt-get; else the line that installs
 # it is printed, and what has to be left out.
@@ -94,7 +94,7 @@ all=false
 [[ $# -gt 0 && ${!#} != -* ]] || {
   set -- "$@" ./...
   all=true
-  for mod in test/*/go.mod; do
+  for mod in test/*/go.mod tools/package/go.mod; do
     modules+=("${mod%/go.mod}")
   done
 }

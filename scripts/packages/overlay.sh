@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Read by the scripts of this directory: an overlay of this machine's root, or of
 # LOWER, at $root until the script ends. $dir is for what is kept beside it.
 dir=$(mktemp -d)
