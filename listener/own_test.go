@@ -58,6 +58,7 @@ func TestAKeptServiceOffersWhatItDid(t *testing.T) {
 		n.wantState(store.Up)
 		n.wantEnv("http://10.0.0.1:8080")
 		n.del("DB")
+		n.wantConditions("missing DB")
 		n.manifest("api", strings.Replace(api, "8080", "9090", 1))
 		n.reload()
 		n.wantConditions("missing DB")
