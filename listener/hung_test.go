@@ -103,7 +103,6 @@ func TestAReloadOfPublishingFlapsNothing(t *testing.T) {
 		if _, _, p := n.entry(); p.Host != "10.9.9.9" || p.Value != "http://10.9.9.9:8080" {
 			t.Errorf("published %+v", p)
 		}
-		_ = t
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -43,7 +44,6 @@ type laneFailure struct {
 	want  string
 	next  time.Duration // Now.Up
 	delay time.Duration
-	count int
 	text  string
 }
 
@@ -56,7 +56,7 @@ func (a *Agent) setLanes() {
 	old := a.lanes
 	a.lanes = nil
 	for _, b := range a.cfg.Balancers {
-		i := slices.IndexFunc(old, func(l *lane) bool { return sameBalancer(l.cfg, b) })
+		i := slices.IndexFunc(old, func(l *lane) bool { return reflect.DeepEqual(l.cfg, b) })
 		if i >= 0 {
 			a.lanes = append(a.lanes, old[i])
 			continue
@@ -93,12 +93,6 @@ func newLane(b config.Balancer) *lane {
 
 // engineHAProxy is the engine that is no template file.
 const engineHAProxy = "haproxy"
-
-func sameBalancer(x, y config.Balancer) bool {
-	return x.Kind == y.Kind && x.Engine == y.Engine && x.Bind == y.Bind && x.Port == y.Port && x.Path == y.Path &&
-		slices.Equal(x.Check, y.Check) && slices.Equal(x.Reload, y.Reload) && x.Socket == y.Socket &&
-		x.Keys == y.Keys && x.MinInterval == y.MinInterval
-}
 
 // resolve brings services and balancers up to date with each other: what a
 // local balancer serves decides what a provider's value is here, and what the
@@ -145,26 +139,27 @@ func (l *lane) render() {
 
 // servedChanged names the keys that got a frontend or lost it.
 func servedChanged(was, now *balancer.Plan) []string {
-	served := func(p *balancer.Plan) map[string]bool {
-		out := map[string]bool{}
+	type at struct {
+		key  string
+		port int
+	}
+	in := map[at][2]bool{} // which of the two plans serve it
+	for i, p := range []*balancer.Plan{was, now} {
 		if p == nil {
-			return out
+			continue
 		}
 		for _, f := range p.Frontends {
 			for _, k := range f.Keys {
-				out[fmt.Sprint(k, " ", f.Port)] = true
+				both := in[at{k, f.Port}]
+				both[i] = true
+				in[at{k, f.Port}] = both
 			}
 		}
-		return out
 	}
-	before, after := served(was), served(now)
 	var keys []string
-	for _, pair := range [...][2]map[string]bool{{before, after}, {after, before}} {
-		for k := range pair[0] {
-			if !pair[1][k] {
-				key, _, _ := cutLast(k, ' ')
-				keys = append(keys, key)
-			}
+	for s, both := range in {
+		if both[0] != both[1] {
+			keys = append(keys, s.key)
 		}
 	}
 	return keys
@@ -283,12 +278,9 @@ func (a *Agent) laneDone(l *lane, want string, plan *balancer.Plan, res laneResu
 func (a *Agent) laneFailed(l *lane, want string, err error) {
 	l.told = nil // who knows what it did
 	delete(a.st.Balancers, l.cfg.Path)
-	f := &laneFailure{want: want, text: err.Error(), count: 1}
-	if old := l.failed; old != nil {
-		f.count = old.count + 1
-		if old.want == want {
-			f.delay = old.delay
-		}
+	f := &laneFailure{want: want, text: err.Error()}
+	if old := l.failed; old != nil && old.want == want {
+		f.delay = old.delay
 	}
 	f.delay = throttle.Backoff{Base: a.cfg.Retry.Base, Max: a.cfg.Retry.Max}.Next(f.delay, a.rng)
 	f.next = a.now().Up + f.delay

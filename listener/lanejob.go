@@ -236,11 +236,3 @@ func lookupUser(name string) bool {
 	_, err := user.Lookup(name)
 	return err == nil
 }
-
-// cutLast splits s at the last sep.
-func cutLast(s string, sep byte) (before, after string, found bool) {
-	if i := strings.LastIndexByte(s, sep); i >= 0 {
-		return s[:i], s[i+1:], true
-	}
-	return s, "", false
-}

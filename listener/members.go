@@ -102,7 +102,6 @@ func (v *view) protectMembers(now time.Time) {
 		e := v.entries[k]
 		return !e.absent() || now.Sub(e.expired) >= protectWindow
 	})
-	v.expiries = slices.Compact(v.expiries)
 	n := len(v.expiries)
 	if n <= v.protect.HoldMin || v.protect.HoldMax <= 0 {
 		return

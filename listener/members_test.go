@@ -1,9 +1,11 @@
 package listener
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -142,7 +144,6 @@ func TestAHoldOutlivesTheEntriesOfTheBackup(t *testing.T) {
 		n.wantEnv("a2,b")
 		n.wantConditions()
 		n.wantSteps("node", "node", "node")
-		_ = a
 	})
 }
 
@@ -239,4 +240,27 @@ func TestWhoWasNotTheLastIsNotAfterARestart(t *testing.T) {
 		n.wantConditions("missing K")
 		n.wantSteps("node", "node")
 	})
+}
+
+// Two that come and go are two, however often they went within the window.
+func TestProvidersThatFlapAreNotMany(t *testing.T) {
+	space, now := store.Space{Prefix: "/p", Federation: "f"}, time.Now()
+	v := newView(space, "r", config.Default().Protect, now)
+	entry := store.Provider{Value: "x", Weight: 100, State: store.Up}.Encode()
+	kv := func(node string, rev uint64) store.KV {
+		return store.KV{Key: space.Provider("K", "r", node, "api"), Value: entry, Rev: rev}
+	}
+	for i := range 9 {
+		v.apply(store.Update{Kind: store.Change, Rev: uint64(i + 1), KVs: []store.KV{kv(fmt.Sprint("n", i), uint64(i+1))}}, nil, now)
+	}
+	for i := range 6 {
+		now = now.Add(5 * time.Second)
+		rev := uint64(10 + 2*i)
+		gone := func(node string) store.Gone { return store.Gone{Key: kv(node, 0).Key, Rev: rev, Expired: true} }
+		v.apply(store.Update{Kind: store.Change, Rev: rev, Gone: []store.Gone{gone("n0"), gone("n1")}}, nil, now)
+		if keys, n := v.keptMembers(); n > 0 {
+			t.Fatalf("two of 9 providers expired for the %dth time: %v are held", i+1, keys)
+		}
+		v.apply(store.Update{Kind: store.Change, Rev: rev + 1, KVs: []store.KV{kv("n0", rev+1), kv("n1", rev+1)}}, nil, now)
+	}
 }

@@ -126,7 +126,6 @@ func TestADeadProviderLeavesItsLastGoodValueAndAWithdrawnOneDoesNot(t *testing.T
 		n.reload()
 		n.wantConditions("missing K")
 		n.wantEnv("fallback")
-		_ = m
 	})
 }
 
@@ -383,6 +382,5 @@ func TestAProviderUsedIsRememberedWithoutTheReplica(t *testing.T) {
 		n.wantEnv("http://a")
 		n.wantConditions("degraded K")
 		n.wantSteps("node")
-		_ = m
 	})
 }

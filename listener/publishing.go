@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/listener-agent/listener/publish"
@@ -188,17 +189,11 @@ func (a *Agent) offer(id string, r *row, key string) store.Provider {
 
 // portOf reads a port; 0 is none.
 func portOf(text string) int {
-	n := 0
-	for _, c := range []byte(text) {
-		if c < '0' || c > '9' || n > 65535 {
-			return 0
-		}
-		n = n*10 + int(c-'0')
-	}
-	if n > 65535 {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // publishable reports whether the service may be told to the fleet: its step
