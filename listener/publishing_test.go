@@ -12,6 +12,7 @@ import (
 	"github.com/listener-agent/listener/api"
 	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/provision"
+	"github.com/listener-agent/listener/publish"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -233,5 +234,27 @@ func TestTheNodesRecord(t *testing.T) {
 		if again, err := n.store.Get(t.Context(), space.Node("n1")); err != nil || again.Rev != kv.Rev {
 			t.Errorf("the record was written although nothing changed: revision %d after %d, %v", again.Rev, kv.Rev, err)
 		}
+	})
+}
+
+// The owner of a service may be one that its first provision makes: until
+// then its check is nobody's, never root's.
+func TestACheckWhoseUserDoesNotExistIsNobodys(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("left out: only root runs checks as other users")
+	}
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("api", strings.Replace(apiManifest, `{"id"`, `{"user": "no-such-user", "check": {"exec": ["true"]}, "id"`, 1))
+		n.up()
+		n.wantConditions("owner of api")
+		var c *publish.Check
+		if err := n.agent.do(t.Context(), func() { c = n.agent.check("api", n.agent.table.rows["api"]) }); err != nil {
+			t.Fatal(err)
+		}
+		if c.UID != nobody || c.GID != nobody {
+			t.Errorf("the check runs as %d:%d", c.UID, c.GID)
+		}
+		time.Sleep(30 * time.Second) // it rises
+		n.wantState(store.Up)
 	})
 }
