@@ -140,7 +140,7 @@ func TestAHoldOutlivesTheEntriesOfTheBackup(t *testing.T) {
 		n.up()
 		n.wantEnv("a2,b")
 		n.wantConditions("store regression")
-		a = n.provider("default", "a", "a2") // it publishes again
+		n.provider("default", "a", "a2") // it publishes again
 		n.wantEnv("a2,b")
 		n.wantConditions()
 		n.wantSteps("node", "node", "node")
