@@ -20,13 +20,9 @@ func TestOutcomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	noFormat := t.TempDir() + "/noformat"
-	if err := os.WriteFile(noFormat, []byte("hello"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, noFormat, "hello")
 	noInterpreter := t.TempDir() + "/nointerpreter"
-	if err := os.WriteFile(noInterpreter, []byte("#!/no/such/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, noInterpreter, "#!/no/such/sh\n")
 	for _, c := range []struct {
 		name    string
 		argv    []string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,14 +31,23 @@ exec 3>"$out"
 setsid "$@" </dev/null >&3 2>/dev/null &
 `
 
+// writeProgram writes a file that can be executed at once: who is forked in
+// between would hold it open for writing until its exec (ETXTBSY).
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // unitProvisioner has program as systemd-run; troubles are what was told.
 func unitProvisioner(t *testing.T, program string) (p *Provisioner, dir string, troubles *[]string) {
 	t.Helper()
 	dir, troubles = t.TempDir(), new([]string)
 	path := filepath.Join(dir, "systemd-run")
-	if err := os.WriteFile(path, []byte(program), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, path, program)
 	return openProvisioner(t, Options{
 		StateDir: t.TempDir(), RunDir: t.TempDir(), Units: true, SystemdRun: path,
 		UnitTrouble: func(err error) {
@@ -137,9 +147,7 @@ func TestUnitThatBeganAfterAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(program), "$LISTENER_TEST", started)
-	if err := os.WriteFile(p.o.SystemdRun, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, p.o.SystemdRun, text)
 	job := sh("echo once; " + g.wait())
 	time.AfterFunc(supervisor.LockWait+time.Second, g.opens(t)) // the child gives up before
 	res := mustRun(t, p, job)

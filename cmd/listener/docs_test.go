@@ -173,6 +173,8 @@ func newReader(t *testing.T) *reader {
 		}
 	}
 	bin := filepath.Join(r.dir, "bin")
+	syscall.ForkLock.RLock() // see system.writeMode
+	defer syscall.ForkLock.RUnlock()
 	err = errors.Join(err, os.Mkdir(bin, 0o755), os.WriteFile(filepath.Join(bin, "listener"), built, 0o755))
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,8 @@ min_interval = "0s"
 func (w *execWorld) file(name, text string, mode os.FileMode) string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, name)
+	syscall.ForkLock.RLock() // see system.writeMode
+	defer syscall.ForkLock.RUnlock()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), mode)); err != nil {
 		w.t.Fatal(err)
 	}
@@ -172,8 +174,11 @@ func TestExecReplaces(t *testing.T) {
 	cmd := w.command("exec", "app", "--", "sh", "-c", "echo $$")
 	out := &bytes.Buffer{}
 	cmd.Stdout = out
-	if err := cmd.Run(); err != nil || strings.TrimSpace(out.String()) != strconv.Itoa(cmd.Process.Pid) {
-		t.Errorf("%v: the command is process %s, listener was %d", err, out, cmd.Process.Pid)
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, w.said(cmd))
+	}
+	if strings.TrimSpace(out.String()) != strconv.Itoa(cmd.Process.Pid) {
+		t.Errorf("the command is process %s, listener was %d", out, cmd.Process.Pid)
 	}
 }
 

@@ -231,7 +231,10 @@ func TestNotAllowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(exe, self, 0o755); err != nil {
+	syscall.ForkLock.RLock() // who is forked now would hold the file open for writing
+	err = os.WriteFile(exe, self, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
