@@ -138,7 +138,8 @@ func (a *Agent) unmarkDirty(rs *runState, i int) {
 }
 
 // stepDone records the result of step i; the state is written before the
-// result file goes, so that a crash in between repeats nothing.
+// result file goes, so that a crash in between repeats nothing. With the last
+// step of a run both are left to finish, which writes the state anyway.
 func (a *Agent) stepDone(rs *runState, i int, res provision.Result) bool {
 	p, s := &rs.Steps[i], &rs.Run.Steps[i]
 	s.Exit, s.Signal, s.Error, s.Unit = res.Exit, res.Signal, res.Error, res.Unit
@@ -158,11 +159,18 @@ func (a *Agent) stepDone(rs *runState, i int, res provision.Result) bool {
 		a.fail(rs, i, resultText(res), a.history.Tail(rs.Run.ID, 5))
 	}
 	p.Done = true
-	a.save()
-	if err := a.runner.Forget(provision.Ref{Run: rs.Run.ID, Step: p.Step}); err != nil {
-		a.fault("run_dir", err)
+	if i < len(rs.Steps)-1 {
+		a.save()
+		a.forget(rs, i)
 	}
 	return ok
+}
+
+// forget removes what the run directory holds of step i.
+func (a *Agent) forget(rs *runState, i int) {
+	if err := a.runner.Forget(provision.Ref{Run: rs.Run.ID, Step: rs.Steps[i].Step}); err != nil {
+		a.fault("run_dir", err)
+	}
 }
 
 // successCodes are the exit codes that mean success: those of the settings
@@ -289,6 +297,9 @@ func (a *Agent) finish(rs *runState) {
 	a.fault("history", a.history.Save(run))
 	a.st.Run = nil
 	a.save()
+	if last := len(rs.Steps) - 1; last >= 0 && rs.Steps[last].Done {
+		a.forget(rs, last)
+	}
 	a.lastRun, a.lastForced = &run, rs.Forced
 	a.pruneHistory(run.ID)
 	text := fmt.Sprintf("run %s %s after %s", run.ID, run.Result, run.Ended.Sub(run.Started).Round(time.Millisecond))

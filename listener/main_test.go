@@ -28,6 +28,8 @@ type fakeRunner struct {
 
 	// command decides how a step ends; nil: it succeeds at once.
 	command func(job provision.Job) provision.Result
+	// forgetting sees what is about to be forgotten, and may keep it.
+	forgetting func(provision.Ref) (keep bool)
 }
 
 func newFakeRunner() *fakeRunner {
@@ -109,6 +111,9 @@ func (f *fakeRunner) Adopt(ctx context.Context, ref provision.Ref, _ time.Durati
 func (f *fakeRunner) Forget(ref provision.Ref) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.forgetting != nil && f.forgetting(ref) {
+		return nil
+	}
 	delete(f.results, ref)
 	return nil
 }

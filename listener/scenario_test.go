@@ -502,6 +502,49 @@ func TestAStepThatOutlivesTheAgentIsAdoptedOnce(t *testing.T) {
 	})
 }
 
+// A step's result goes when the disk has what it led to; killed in between, the
+// next agent runs nothing again and removes it.
+func TestAStepIsForgottenOnceItIsRecorded(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("api", requires("api", `"command": ["api"]`, "A"))
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "1")
+		forgotten := 0
+		n.runner.forgetting = func(ref provision.Ref) bool {
+			forgotten++
+			st, _, err := loadState(filepath.Join(n.cfg.StateDir, "state.json"))
+			if err != nil {
+				t.Error(err)
+			}
+			recorded := st.Run == nil
+			for i := 0; !recorded && i < len(st.Run.Steps); i++ {
+				recorded = st.Run.Steps[i].Step == ref.Step && st.Run.Steps[i].Done
+			}
+			if !recorded {
+				t.Errorf("%v is forgotten before it is recorded", ref)
+			}
+			return true
+		}
+		n.up()
+		n.wantSteps("node", "api")
+		if forgotten != 2 {
+			t.Errorf("%d steps were forgotten", forgotten)
+		}
+		n.stop()
+		n.runner.forgetting = nil
+		n.up()
+		time.Sleep(time.Hour)
+		n.wantSteps("node", "api")
+		if left, _ := n.runner.Left(); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+		runs, err := n.agent.Runs(t.Context(), 0)
+		if err != nil || len(runs) != 1 || runs[0].Result != "ok" {
+			t.Errorf("%+v %v", runs, err)
+		}
+	})
+}
+
 func TestFirstManifestsBringTheFederation(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
 		n.runner.command = func(j provision.Job) provision.Result { return provision.Result{Outcome: "exited"} }
