@@ -27,7 +27,9 @@ type publishing struct {
 	// stale: something that is published may be other than what p was told.
 	stale bool
 	node  store.NodeRecord
-	told  bool // p knows what this node offers
+	// services are what p was told last; told is false before that.
+	services []publish.Service
+	told     bool
 }
 
 // startPublishing starts a publisher for the present federation, after the one
@@ -123,7 +125,7 @@ func (a *Agent) publish() {
 	if !a.pub.stale || !a.booted {
 		return // before that, what an earlier agent published stays
 	}
-	a.pub.stale, a.pub.told = false, true
+	a.pub.stale = false
 	services, adopted := []publish.Service{}, false
 	for _, id := range a.table.ids {
 		r := a.table.rows[id]
@@ -139,7 +141,10 @@ func (a *Agent) publish() {
 	if adopted { // before others see it: the next process must know of it
 		a.save()
 	}
-	a.pub.p.Set(services)
+	if !a.pub.told || !reflect.DeepEqual(services, a.pub.services) {
+		a.pub.services, a.pub.told = services, true
+		a.pub.p.Set(services)
+	}
 }
 
 // adoptOffers makes what the manifest says now what the service offers, but

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -303,6 +304,32 @@ func TestRecord(t *testing.T) {
 		}
 		if r, _ := fl.record("web1"); r.Revision != 99 {
 			t.Errorf("record is %+v", r)
+		}
+	})
+}
+
+// Nodes whose runs end at the same moment do not write at the same moment.
+func TestRecordsOfAFleetAreSpread(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		var nodes []*node
+		for i := range 30 {
+			n := fl.node(fmt.Sprintf("web%d", i))
+			n.start()
+			nodes = append(nodes, n)
+		}
+		time.Sleep(time.Minute)
+		before := fl.seen.count()
+		for _, n := range nodes {
+			n.p.SetNode(store.NodeRecord{Version: "1", AgentState: "up", Run: "1"})
+		}
+		time.Sleep(recordEvery / 2)
+		if got := fl.seen.count() - before; got < 1 || got > 29 {
+			t.Errorf("%d of 30 records are written within half the time", got)
+		}
+		time.Sleep(recordEvery / 2)
+		if got := fl.seen.count() - before; got != 30 {
+			t.Errorf("%d of 30 records are written", got)
 		}
 	})
 }

@@ -32,9 +32,11 @@ type reconciler struct {
 	// leavers is the session of entries that leave, until they are written.
 	leavers store.Session
 
-	record   entry
-	recordAt time.Time // when it was last written
-	taken    string    // the machine that has our name; "": nobody
+	record    entry
+	recordOf  string    // the machine that it names
+	recordAt  time.Time // when it was last written
+	recordDue time.Time // when it is to be written; zero: it is as it should be
+	taken     string    // the machine that has our name; "": nobody
 
 	own    map[string]*own   // by key in the store
 	claims map[string]*claim // by ticket

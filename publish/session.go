@@ -13,7 +13,9 @@ import (
 // errSessionLost: the store does not know the node's session any more.
 var errSessionLost = errors.New("session lost")
 
-// recordEvery is how often the node's record is written at most.
+// recordEvery is how often the node's record is written at most. A change is
+// written at a random moment within it: it is for people, and a fleet whose
+// runs end together must not write together.
 const recordEvery = 2 * time.Second
 
 // holdSession leaves r.session nil while there can be none.
@@ -104,7 +106,10 @@ func (r *reconciler) readRecord(ctx context.Context) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	r.record = entry{known: true, rev: kv.Rev, value: kv.Value}
+	r.record, r.recordOf = entry{known: true, rev: kv.Rev, value: kv.Value}, ""
+	if n, err := store.DecodeNodeRecord(kv.Value); err == nil {
+		r.recordOf = n.MachineID
+	}
 	return nil
 }
 
@@ -113,11 +118,8 @@ func (r *reconciler) readRecord(ctx context.Context) error {
 func (r *reconciler) nameTaken(now time.Time) bool {
 	was := r.taken
 	r.taken = ""
-	if r.record.rev != 0 {
-		n, err := store.DecodeNodeRecord(r.record.value)
-		if err == nil && n.MachineID != r.o.MachineID {
-			r.taken = n.MachineID
-		}
+	if r.record.rev != 0 && r.recordOf != r.o.MachineID {
+		r.taken = r.recordOf
 	}
 	if r.taken == "" {
 		return false
@@ -156,10 +158,17 @@ func (r *reconciler) holdName(ctx context.Context, in *wanted, now time.Time) er
 func (r *reconciler) holdRecord(ctx context.Context, in *wanted, now time.Time) error {
 	value := r.nodeRecord(in)
 	if bytes.Equal(value, r.record.value) {
+		r.recordDue = time.Time{}
 		return nil
 	}
-	if again := r.recordAt.Add(recordEvery); now.Before(again) {
-		r.by(again)
+	if r.recordDue.IsZero() {
+		r.recordDue = now.Add(rand.N(recordEvery))
+		if soonest := r.recordAt.Add(recordEvery); r.recordDue.Before(soonest) {
+			r.recordDue = soonest
+		}
+	}
+	if now.Before(r.recordDue) {
+		r.by(r.recordDue)
 		return nil
 	}
 	return r.writeRecord(ctx, value, now)
@@ -188,8 +197,8 @@ func (r *reconciler) writeRecord(ctx context.Context, value []byte, now time.Tim
 		}
 		return err
 	}
-	r.record = entry{known: true, rev: rev, value: value}
-	r.recordAt = now
+	r.record, r.recordOf = entry{known: true, rev: rev, value: value}, r.o.MachineID
+	r.recordAt, r.recordDue = now, time.Time{}
 	if r.kept.Incarnation == 0 {
 		r.kept.Incarnation = rev
 		r.save()
