@@ -1,6 +1,7 @@
 package etcd_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ import (
 // The floor and the agents are processes of their own: this program, started
 // again in a role, or the real binary.
 const (
-	benchRole  = "LISTENER_BENCH_ROLE" // bare or agents
+	benchRole  = "LISTENER_BENCH_ROLE" // bare, survivors, standby or agents
 	benchDir   = "LISTENER_BENCH_DIR"  // with a directory for each agent
 	benchCount = "LISTENER_BENCH_COUNT"
 	benchURL   = "LISTENER_BENCH_ETCD"
@@ -182,10 +183,10 @@ func playBench(role string) error {
 	if err != nil {
 		return err
 	}
-	play := bareFollower
-	if role == "agents" {
-		play = agentFollower
+	if role == "standby" {
+		return bareStandby()
 	}
+	play := map[string]func(context.Context, string) error{"bare": bareFollower, "survivors": survivorFollower, "agents": agentFollower}[role]
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -205,6 +206,78 @@ func playBench(role string) error {
 // bareFollower waits with etcd's own client, then forks and execs. Like an
 // agent it starts the command once at its start.
 func bareFollower(ctx context.Context, dir string) error {
+	return bareWatch(ctx, dir, func(command []string) error {
+		pid, err := syscall.ForkExec(command[0], command, &syscall.ProcAttr{Dir: "/"})
+		if err != nil {
+			return err
+		}
+		_, err = syscall.Wait4(pid, nil, 0, nil)
+		return err
+	})
+}
+
+// survivorFollower is a bareFollower whose command outlives it: a process that
+// waits forks and execs in its place. It writes nothing down.
+func survivorFollower(ctx context.Context, dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	standby := exec.Command(self)
+	standby.Env = append(os.Environ(), benchRole+"=standby", "GOMAXPROCS=1")
+	in, err := standby.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := standby.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := standby.Start(); err != nil {
+		return err
+	}
+	ended := bufio.NewReader(out)
+	err = bareWatch(ctx, dir, func(command []string) error {
+		if _, err := fmt.Fprintln(in, strings.Join(command, " ")); err != nil {
+			return err
+		}
+		_, err := ended.ReadString('\n')
+		return err
+	})
+	return errors.Join(err, in.Close(), standby.Wait())
+}
+
+// bareStandby runs a command for each line of its input and answers when it ended.
+func bareStandby() error {
+	var line []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := syscall.Read(0, buf)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return err
+		}
+		if line = append(line, buf[:n]...); line[len(line)-1] != '\n' {
+			continue
+		}
+		command := strings.Fields(string(line))
+		line = line[:0]
+		pid, err := syscall.ForkExec(command[0], command, &syscall.ProcAttr{Dir: "/", Sys: &syscall.SysProcAttr{Setsid: true}})
+		if err != nil {
+			return err
+		}
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+			return err
+		}
+		if _, err := syscall.Write(1, []byte("ended\n")); err != nil {
+			return err
+		}
+	}
+}
+
+func bareWatch(ctx context.Context, dir string, run func(command []string) error) error {
 	cfg, err := config.Load(config.Options{Path: filepath.Join(dir, "listener.toml")})
 	if err != nil {
 		return err
@@ -216,11 +289,7 @@ func bareFollower(ctx context.Context, dir string) error {
 	defer c.Close()
 	key := store.Space{Prefix: cfg.Store.Prefix, Federation: "default"}.Value("", benchKey(0))
 	for range c.Watch(ctx, key, clientv3.WithCreatedNotify()) {
-		pid, err := syscall.ForkExec(cfg.Provision.Command[0], cfg.Provision.Command, &syscall.ProcAttr{Dir: "/"})
-		if err != nil {
-			return err
-		}
-		if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+		if err := run(cfg.Provision.Command); err != nil {
 			return err
 		}
 	}
