@@ -231,19 +231,20 @@ func (h *hub) heard() error {
 func (h *hub) check(l *link) error {
 	ctx, cancel := context.WithTimeout(h.store.ctx, opTimeout)
 	defer cancel()
+	h.mu.Lock()
+	was, pos := h.bucket, h.pos // before it is asked: what comes meanwhile may be newer than the answer
+	h.mu.Unlock()
 	info, err := l.info(ctx)
 	if err != nil {
 		return err
 	}
 	b := l.setBucket(info)
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	switch {
-	case !b.created.Equal(h.bucket.created):
+	case !b.created.Equal(was.created):
 		return errors.New("the bucket was removed and made again")
-	case b.last < h.pos:
-		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, h.pos)
-	case b.first > h.bucket.mark:
+	case b.last < pos:
+		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, pos)
+	case b.first > was.mark:
 		return errors.New("the bucket was emptied")
 	}
 	return nil

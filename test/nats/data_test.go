@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -225,5 +226,26 @@ func TestManyAtOnce(t *testing.T) {
 	must(t, err)
 	if c := info.CachedInfo().Config; c.MaxMsgsPerSubject != 1 || c.Storage != jetstream.FileStorage {
 		t.Errorf("the bucket: %+v", c)
+	}
+}
+
+// The bucket is looked at while changes come: an answer that is older than
+// what came since is no sign that the bucket went back.
+func TestLookedAtWhileItChanges(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	operator := openStore(t, options(s.url()))
+	o := options(s.url())
+	o.CheckEvery = 100 * time.Microsecond
+	answers(t, operator)
+	f := follow(t, openStore(t, o), space.Value("", "KEY"))
+	put(t, operator, space.Value("", "KEY"), "0")
+	f.has(space.Value("", "KEY"), "0")
+	for i := range 2000 {
+		put(t, operator, space.Value("", "KEY"), strconv.Itoa(i))
+	}
+	f.has(space.Value("", "KEY"), "1999")
+	if f.resets != 1 {
+		t.Errorf("the state was read %d times", f.resets)
 	}
 }
