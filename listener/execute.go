@@ -57,7 +57,11 @@ func (a *Agent) runStep(ctx context.Context, ex *execution, i int) (ok bool) {
 		ex.step = p.Step
 		ex.rs.Run.Steps[i].Started = time.Now()
 	})
-	res, err := a.runner.Run(ctx, ex.jobs[p.Step])
+	job := ex.jobs[p.Step]
+	res, err := a.runner.Run(ctx, job)
+	if err != nil && ctx.Err() == nil {
+		res, err = a.takeLeft(ctx, job, err)
+	}
 	if ctx.Err() != nil {
 		if !a.opt.CancelOnStop {
 			return false
@@ -70,6 +74,34 @@ func (a *Agent) runStep(ctx context.Context, ex *execution, i int) (ok bool) {
 	}
 	err = a.do(ctx, func() { ok = a.stepDone(ex.rs, i, res) })
 	return ok && err == nil
+}
+
+// takeLeft makes certain what became of the steps that a Run that failed with
+// cause left in the run directory, as one whose supervisor was killed while that
+// is read-only: no other step runs before. The error stays cause unless job's
+// own step was among them.
+func (a *Agent) takeLeft(ctx context.Context, job provision.Job, cause error) (res provision.Result, err error) {
+	refs, err := a.runner.Left()
+	if err != nil {
+		return res, cause
+	}
+	for _, ref := range refs {
+		got, err := a.takeOver(ctx, ref, job.KillAfter)
+		if err != nil {
+			return res, err
+		}
+		own := ref == provision.Ref{Run: job.Run, Step: job.Step}
+		if own {
+			res, cause = got, nil
+		}
+		a.post(func() {
+			a.fault("adopt", nil)
+			if !own && !slices.Contains(a.unforgotten, ref) {
+				a.forgetNow(ref)
+			}
+		})
+	}
+	return res, cause
 }
 
 // skipCause says why a step is not run after others failed: after the node
