@@ -104,6 +104,9 @@ func (a *Agent) adoptedAll() {
 			rs.Run.Steps[i].Result = "lost"
 			rs.Run.Steps[i].Error = "the agent ended before this step"
 		}
+		if ended := rs.Run.Steps[i].Ended; ended.After(rs.Run.Ended) {
+			rs.Run.Ended = ended // not now: no agent may have been there for days
+		}
 	}
 	a.ended(&execution{rs: rs})
 }

@@ -347,7 +347,9 @@ func (a *Agent) pruneHistory(newest string) {
 // finish records the run and frees the loop for the next one.
 func (a *Agent) finish(rs *runState) {
 	run := rs.Run
-	run.Ended = time.Now()
+	if run.Ended.IsZero() {
+		run.Ended = time.Now()
+	}
 	a.removeNodeJSON(run.ID)
 	a.exec, a.pub.stale = nil, true
 	// The record before the state: killed in between, the run is adopted and
