@@ -15,7 +15,8 @@ import (
 // that it did not record. Until that is certain nothing else runs.
 func (a *Agent) adopt(ctx context.Context) {
 	refs, err := a.runner.Left()
-	a.fault("run_dir", errors.Join(err, a.sweepRunDir(refs)))
+	a.fault("run_dir", err)
+	a.fault("node.json", a.sweepRunDir(refs))
 	if a.st.Run == nil && len(refs) == 0 {
 		return
 	}
@@ -73,7 +74,7 @@ func (a *Agent) adopted(ref provision.Ref, res provision.Result, err error) {
 	}
 	a.log.Info("step of an unknown run has ended", "run", ref.Run, "step", ref.Step, "outcome", res.Outcome)
 	a.removeNodeJSON(ref.Run)
-	a.fault("run_dir", a.runner.Forget(ref))
+	a.forgetNow(ref)
 }
 
 // sweepRunDir removes the node.json, which holds secrets, of every run that is
@@ -102,6 +103,9 @@ func (a *Agent) adoptedAll() {
 		if !rs.Steps[i].Done {
 			rs.Run.Steps[i].Result = "lost"
 			rs.Run.Steps[i].Error = "the agent ended before this step"
+		}
+		if ended := rs.Run.Steps[i].Ended; ended.After(rs.Run.Ended) {
+			rs.Run.Ended = ended // not now: no agent may have been there for days
 		}
 	}
 	a.ended(&execution{rs: rs})

@@ -57,7 +57,11 @@ func (a *Agent) runStep(ctx context.Context, ex *execution, i int) (ok bool) {
 		ex.step = p.Step
 		ex.rs.Run.Steps[i].Started = time.Now()
 	})
-	res, err := a.runner.Run(ctx, ex.jobs[p.Step])
+	job := ex.jobs[p.Step]
+	res, err := a.runner.Run(ctx, job)
+	if err != nil && ctx.Err() == nil {
+		res, err = a.takeLeft(ctx, job, err)
+	}
 	if ctx.Err() != nil {
 		if !a.opt.CancelOnStop {
 			return false
@@ -70,6 +74,34 @@ func (a *Agent) runStep(ctx context.Context, ex *execution, i int) (ok bool) {
 	}
 	err = a.do(ctx, func() { ok = a.stepDone(ex.rs, i, res) })
 	return ok && err == nil
+}
+
+// takeLeft makes certain what became of the steps that a Run that failed with
+// cause left in the run directory, as one whose supervisor was killed while that
+// is read-only: no other step runs before. The error stays cause unless job's
+// own step was among them.
+func (a *Agent) takeLeft(ctx context.Context, job provision.Job, cause error) (res provision.Result, err error) {
+	refs, err := a.runner.Left()
+	if err != nil {
+		return res, cause
+	}
+	for _, ref := range refs {
+		got, err := a.takeOver(ctx, ref, job.KillAfter)
+		if err != nil {
+			return res, err
+		}
+		own := ref == provision.Ref{Run: job.Run, Step: job.Step}
+		if own {
+			res, cause = got, nil
+		}
+		a.post(func() {
+			a.fault("adopt", nil)
+			if !own && !slices.Contains(a.unforgotten, ref) {
+				a.forgetNow(ref)
+			}
+		})
+	}
+	return res, cause
 }
 
 // skipCause says why a step is not run after others failed: after the node
@@ -166,10 +198,36 @@ func (a *Agent) stepDone(rs *runState, i int, res provision.Result) bool {
 	return ok
 }
 
-// forget removes what the run directory holds of step i.
+// forget removes what the run directory holds of step i. It stays while
+// state.json cannot be written and has the step as not done: an agent that
+// starts now finds its result there, and does not run it again.
 func (a *Agent) forget(rs *runState, i int) {
-	if err := a.runner.Forget(provision.Ref{Run: rs.Run.ID, Step: rs.Steps[i].Step}); err != nil {
+	ref := provision.Ref{Run: rs.Run.ID, Step: rs.Steps[i].Step}
+	if rs.onDisk && a.faults["state_dir"] != nil {
+		a.unforgotten = append(a.unforgotten, ref)
+		return
+	}
+	a.forgetNow(ref)
+	a.forgetAgain()
+}
+
+func (a *Agent) forgetNow(ref provision.Ref) {
+	if err := a.runner.Forget(ref); err != nil {
+		a.unforgotten = append(a.unforgotten, ref)
 		a.fault("run_dir", err)
+	}
+}
+
+// forgetAgain removes what forget and forgetNow could not.
+func (a *Agent) forgetAgain() {
+	if len(a.unforgotten) == 0 || a.faults["state_dir"] != nil {
+		return // what is kept is needed still
+	}
+	refs := a.unforgotten
+	a.unforgotten = nil
+	a.fault("run_dir", nil)
+	for _, ref := range refs {
+		a.forgetNow(ref)
 	}
 }
 
@@ -289,7 +347,9 @@ func (a *Agent) pruneHistory(newest string) {
 // finish records the run and frees the loop for the next one.
 func (a *Agent) finish(rs *runState) {
 	run := rs.Run
-	run.Ended = time.Now()
+	if run.Ended.IsZero() {
+		run.Ended = time.Now()
+	}
 	a.removeNodeJSON(run.ID)
 	a.exec, a.pub.stale = nil, true
 	// The record before the state: killed in between, the run is adopted and

@@ -131,6 +131,7 @@ type Agent struct {
 	followers   []*follower
 	faults      map[string]error // what does not work now, by name: "state_dir", "history", …
 	unstamped   bool             // last_provision lacks the start of a run
+	unforgotten []provision.Ref  // steps that have ended, and whose result is still in run_dir
 	rng         *rand.Rand
 	runsTotal   uint64
 	lastRun     *status.Run

@@ -198,6 +198,10 @@ func (a *Agent) writeAgain() {
 	if a.faults["state_dir"] != nil {
 		a.save()
 	}
+	a.forgetAgain()
+	if a.faults["node.json"] != nil && !a.adopting {
+		a.fault("node.json", a.sweepRunDir(nil))
+	}
 	if a.unstamped { // not what was damaged at the start: that stays told until the next run
 		err := a.throttle.Write()
 		a.unstamped = err != nil
@@ -226,5 +230,8 @@ func (a *Agent) save() {
 	a.fault("state_dir", err)
 	if err == nil {
 		a.slow.sync(a.statePath())
+		if a.st.Run != nil {
+			a.st.Run.onDisk = true
+		}
 	}
 }

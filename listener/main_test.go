@@ -29,7 +29,8 @@ type fakeRunner struct {
 	// command decides how a step ends; nil: it succeeds at once.
 	command func(job provision.Job) provision.Result
 	// forgetting sees what is about to be forgotten, and may keep it.
-	forgetting func(provision.Ref) (keep bool)
+	forgetting  func(provision.Ref) (keep bool)
+	forgetError error
 }
 
 func newFakeRunner() *fakeRunner {
@@ -114,6 +115,9 @@ func (f *fakeRunner) Forget(ref provision.Ref) error {
 	if f.forgetting != nil && f.forgetting(ref) {
 		return nil
 	}
+	if f.forgetError != nil {
+		return f.forgetError
+	}
 	delete(f.results, ref)
 	return nil
 }
@@ -122,6 +126,13 @@ func (f *fakeRunner) Busy() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.going) > 0, nil
+}
+
+// failForget makes Forget return err, nil: as it should.
+func (f *fakeRunner) failForget(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgetError = err
 }
 
 // use changes how steps end from now on.

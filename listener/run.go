@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -320,4 +319,8 @@ func (a *Agent) writeNodeJSON(ex *execution) error {
 	return atomicfile.Write(a.nodeJSONPath(ex.rs.Run.ID), ex.node, 0o600)
 }
 
-func (a *Agent) removeNodeJSON(run string) { _ = os.Remove(a.nodeJSONPath(run)) }
+func (a *Agent) removeNodeJSON(run string) {
+	if err := removeFile(a.nodeJSONPath(run)); err != nil {
+		a.fault("node.json", err) // writeAgain tries again
+	}
+}

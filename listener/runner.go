@@ -12,9 +12,9 @@ import (
 // Runner carries out steps; *provision.Provisioner is the real one.
 //
 // Run blocks until the step's result; when ctx ends it returns ctx.Err() and
-// the step goes on, to be adopted by the next agent. Adopt blocks until the
-// result of a step that an earlier agent started is certain. Forget is called
-// after a result was recorded.
+// the step goes on, to be adopted by the next agent. After another error a step
+// that Left names is to be adopted first. Adopt blocks until the result of a
+// step that was left is certain. Forget is called after a result was recorded.
 type Runner interface {
 	Warm()
 	Run(ctx context.Context, job provision.Job) (provision.Result, error)

@@ -502,6 +502,31 @@ func TestAStepThatOutlivesTheAgentIsAdoptedOnce(t *testing.T) {
 	})
 }
 
+// A run ended when its last step did, however much later an agent learns it.
+func TestAnAdoptedRunTookAsLongAsItsSteps(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "A"))
+		n.put("A", "1")
+		n.runner.command = func(provision.Job) provision.Result {
+			time.Sleep(10 * time.Minute)
+			return provision.Result{Outcome: "exited", Ended: time.Now()}
+		}
+		n.up()
+		n.wantSteps("node")
+		n.stop()
+		time.Sleep(time.Hour)
+		n.up()
+		synctest.Wait()
+		runs, err := n.agent.Runs(t.Context(), 0)
+		if err != nil || len(runs) != 1 || runs[0].Result != "ok" {
+			t.Fatalf("%+v %v", runs, err)
+		}
+		if took := runs[0].Ended.Sub(runs[0].Started); took != 10*time.Minute {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
 // A step's result goes when the disk has what it led to; killed in between, the
 // next agent runs nothing again and removes it.
 func TestAStepIsForgottenOnceItIsRecorded(t *testing.T) {

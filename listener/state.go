@@ -135,6 +135,8 @@ type runState struct {
 	Rev    uint64     `json:"rev,omitempty"` // of the store, when it was planned
 	Steps  []stepPlan `json:"steps"`
 	Dirty  []string   `json:"dirty,omitempty"` // services dirty before the run
+
+	onDisk bool // state.json has it
 }
 
 // stepPlan is one step and what its success makes true.
@@ -260,6 +262,9 @@ func decodeState(data []byte) (*state, error) {
 	}
 	if r := s.Run; r != nil && len(r.Steps) != len(r.Run.Steps) {
 		return nil, errors.New("its run has not as many steps as it planned")
+	}
+	if s.Run != nil {
+		s.Run.onDisk = true
 	}
 	for id, st := range rest.Services {
 		if st != nil {

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/listener-agent/listener/status"
 )
 
 // tmpfs mounts a small file system on a directory of the node.
@@ -244,4 +247,48 @@ func TestFullRunDirectory(t *testing.T) {
 	s.command(`echo "$LISTENER_RUN_ID" >>"$D/runs"`)
 	s.goesOn()
 	s.nothingLeft()
+}
+
+// A run directory that is read-only while a step ends: nothing else runs until
+// it is known how that was, and then all goes on.
+func TestReadOnlyRunDirectory(t *testing.T) {
+	t.Parallel()
+	t.Run("step ends", func(t *testing.T) { t.Parallel(); readOnlyRun(t, false) })
+	t.Run("supervisor killed", func(t *testing.T) { t.Parallel(); readOnlyRun(t, true) })
+}
+
+func readOnlyRun(t *testing.T, kill bool) {
+	s := newSystem(t)
+	s.tmpfs("run", "256k")
+	s.command(`echo "$LISTENER_RUN_ID" >>"$D/runs"; [ ! -e "$D/wait" ] || sleep 0.5`)
+	s.manifest("app", "", "K")
+	s.putOffline("K", "first")
+	s.start()
+	s.applied("app", "K='first'")
+	s.write(s.path("wait"), "")
+	runs := len(s.lines("runs"))
+	s.put("K", "second")
+	s.until("a run", func() bool { return len(s.lines("runs")) > runs })
+	s.remount("run", true)
+	if kill {
+		for _, p := range s.processes() {
+			if p.supervisor {
+				_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			}
+		}
+		s.condition("adopt", "read-only file system")
+	} else {
+		s.condition("run_dir", "read-only file system")
+	}
+	s.remount("run", false)
+	if err := os.Remove(s.path("wait")); err != nil {
+		t.Fatal(err)
+	}
+	s.goesOn()
+	s.until("the end of all conditions", func() bool {
+		return !slices.ContainsFunc(s.must().Conditions, func(c status.Condition) bool { return c.Name != "node.json" })
+	})
+	s.again(syscall.SIGKILL) // sweeps at once what it else does each minute
+	s.nothingLeft()
+	s.noConditions()
 }
