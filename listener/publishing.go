@@ -292,24 +292,42 @@ const waitingOnMax = 20
 
 var errNotPublishing = errors.New("this agent does not publish")
 
-// Drain takes this node's services out of service: they stay in the store as
-// draining, then as left, until Undrain. It returns when the disk has it.
-func (a *Agent) Drain(ctx context.Context, who, reason string) error {
+// publishes has f change the publisher of now, and whichever one a reload put
+// in its place meanwhile, which may not have seen what the first one kept.
+func (a *Agent) publishes(ctx context.Context, f func(*publish.Publisher) error) error {
 	p := a.publisher.Load()
 	if p == nil {
 		return errNotPublishing
 	}
-	return p.Drain(ctx, who, reason, false)
+	for {
+		if err := f(p); err != nil {
+			return err
+		}
+		// One that the loop makes after this reads the file of a drain itself.
+		if a.do(context.WithoutCancel(ctx), func() {}) != nil {
+			return nil
+		}
+		next := a.publisher.Load()
+		if next == p || next == nil {
+			return nil
+		}
+		p = next
+	}
+}
+
+// Drain takes this node's services out of service: they stay in the store as
+// draining, then as left, until Undrain. It returns when the disk has it.
+func (a *Agent) Drain(ctx context.Context, who, reason string) error {
+	return a.publishes(ctx, func(p *publish.Publisher) error { return p.Drain(ctx, who, reason, false) })
 }
 
 // Undrain ends a drain; changed is false when there was none.
 func (a *Agent) Undrain(ctx context.Context) (changed bool, err error) {
-	p := a.publisher.Load()
-	if p == nil {
-		return false, errNotPublishing
-	}
-	changed = p.Status().Drain != nil
-	return changed, p.Undrain(ctx)
+	err = a.publishes(ctx, func(p *publish.Publisher) error {
+		changed = changed || p.Status().Drain != nil
+		return p.Undrain(ctx)
+	})
+	return changed, err
 }
 
 // withdraw takes back what is published when the agent stops, if the settings
