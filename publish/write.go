@@ -62,6 +62,10 @@ func (r *reconciler) writeLeft(ctx context.Context, units []unit) error {
 	}
 	for _, b := range batches(units) {
 		if err := r.commit(ctx, b); err != nil {
+			if errors.Is(err, store.ErrSession) { // here that may show much later
+				r.leavers.Orphan()
+				r.leavers = nil
+			}
 			return err
 		}
 		for _, u := range b {
