@@ -294,6 +294,13 @@ func (a *Agent) valueConditions(add func(status.Condition)) {
 // publishConditions are those of the publisher, but while the store is away
 // that is told once.
 func (a *Agent) publishConditions(add func(status.Condition)) {
+	if a.pub.next {
+		add(status.Condition{
+			Name: "publish failing", Severity: grave,
+			Text: "the store does not answer what was under way before the settings changed; until it does nothing is published",
+			Hint: "when it does not end by itself: restart the agent, what is published stays",
+		})
+	}
 	if a.pub.p == nil {
 		return
 	}

@@ -290,14 +290,26 @@ func (a *Agent) nodeRecord() store.NodeRecord {
 // waitingOnMax bounds the keys in a node's record.
 const waitingOnMax = 20
 
-var errNotPublishing = errors.New("this agent does not publish")
+var (
+	errNotPublishing = errors.New("this agent does not publish")
+	errPublishAnew   = fmt.Errorf("%w: publishing begins anew when it answers what is under way", store.ErrUnavailable)
+)
 
 // publishes has f change the publisher of now, and whichever one a reload put
 // in its place meanwhile, which may not have seen what the first one kept.
 func (a *Agent) publishes(ctx context.Context, f func(*publish.Publisher) error) error {
 	p := a.publisher.Load()
 	if p == nil {
-		return errNotPublishing
+		anew := false
+		if err := a.do(ctx, func() { anew = a.pub.next }); err != nil {
+			return err
+		}
+		switch p = a.publisher.Load(); {
+		case p == nil && anew:
+			return errPublishAnew
+		case p == nil:
+			return errNotPublishing
+		}
 	}
 	for {
 		if err := f(p); err != nil {
