@@ -48,3 +48,28 @@ func TestManyKeysOnOnePort(t *testing.T) {
 		})
 	}
 }
+
+// So can it claim paths, and a template asks which of them a host has.
+func TestManyPathsOfAHost(t *testing.T) {
+	t.Parallel()
+	entries := make([]balancer.Entry, 30_000)
+	for i := range entries {
+		entries[i] = up("n1", of(fmt.Sprintf("s%d", i)), value(fmt.Sprintf("http://10.0.0.1:8000/p%d", i)))
+		entries[i].Public = true
+		if i%2 == 0 {
+			entries[i].Hosts = []string{"a.example.com"}
+		}
+	}
+	in := local(key("K", entries...))
+	in.Kind = balancer.Public
+	p := balancer.MakePlan(in)
+	tmpl, err := balancer.NewTemplate("t", `{{range .Frontends}}{{len (routes "a.example.com" .Routes)}}{{end}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	out, err := tmpl.Render(t.Context(), p)
+	if took := time.Since(begun); err != nil || string(out) != "30000" || took > 3*time.Second {
+		t.Errorf("%q, %v, after %v", out, err, took)
+	}
+}
