@@ -50,7 +50,9 @@ func loadDrain(dir string) *drain {
 	if d.Since.After(now) { // a clock that was set back must not make it wait
 		d.Since = now
 	}
-	d.Since = now.Add(d.Since.Sub(now)) // nor one that is from here on
+	if !d.Since.IsZero() { // nor one that is from here on
+		d.Since = now.Add(d.Since.Sub(now))
+	}
 	return &d
 }
 
