@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,5 +92,36 @@ func TestADrainGoesByTheMonotonicClock(t *testing.T) {
 		if since := p.wanted().drain.Since; since == since.Round(0) {
 			t.Errorf("it drains since %v, which is wall time only", since)
 		}
+	}
+}
+
+// An entry that expired before it could be withdrawn is withdrawn when the
+// store is back: that nobody is to miss it only this node can say.
+func TestWhatExpiredBeforeItLeftLeaves(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(n *node){
+		"drained": func(n *node) { n.drain(n.fl.T) },
+		"removed": func(n *node) { n.p.Set([]Service{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(fl *fleet) {
+				n := fl.node("web1")
+				n.start(api())
+				path := n.path("API_URL", "api")
+				n.client().Cut()
+				leave(n)
+				time.Sleep(3 * ttl)
+				fl.is(path, "")
+				n.client().Heal()
+				time.Sleep(ttl)
+				fl.is(path, store.Left)
+				time.Sleep(3 * leftFor) // once
+				fl.is(path, "")
+				if got := fl.seen.history(path); !slices.Equal(got, []store.State{store.Up, "", store.Left, ""}) {
+					t.Errorf("others saw %q", got)
+				}
+			})
+		})
 	}
 }

@@ -32,6 +32,10 @@ type own struct {
 	bad   error  // why no reader would take the offer
 	token uint64 // of the claim that is held
 
+	// missed is the entry as it was when it went with the session, for as long as
+	// nothing was written since: others saw it expire.
+	missed store.Provider
+
 	since time.Time // of the state
 	seen  store.State
 	fault fault
@@ -319,6 +323,9 @@ func (r *reconciler) bytes(o *own) []byte {
 		p := o.offer
 		p.State, p.Incarnation, p.Claim = o.want, r.kept.Incarnation, o.token
 		return p.Encode()
+	case o.rev == 0 && o.missed.State != "":
+		gone := entry{provider: o.missed}
+		return gone.left(r.kept.Incarnation).Encode()
 	case o.rev == 0 || o.provider.State == store.Left:
 		return nil
 	}

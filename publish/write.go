@@ -160,7 +160,7 @@ func (r *reconciler) wrote(u unit, rev uint64) {
 	}
 	o := u.o
 	was := o.provider.State
-	o.entry, o.fault = entryOf(rev, u.value), fault{}
+	o.entry, o.fault, o.missed = entryOf(rev, u.value), fault{}, store.Provider{}
 	r.saw(o)
 	if state := o.provider.State; state != was {
 		r.o.Event("published", fmt.Sprintf("%s of %s is %s", o.key, o.service, state),
