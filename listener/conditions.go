@@ -250,6 +250,13 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 			Hint: "set host in the settings, or local_port in the manifest",
 		})
 	}
+	if r.checkMissing != "" {
+		add(status.Condition{
+			Name: "nothing checked", Severity: warning, Service: id, Key: r.checkMissing,
+			Text: "the check of " + id + " needs {" + r.checkMissing + "}, which is not known; what is published stays as it was found last",
+			Hint: "set host in the settings, or local_port in the manifest",
+		})
+	}
 }
 
 // badProviders is how many entries that cannot be read are conditions of their own.

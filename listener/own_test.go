@@ -272,3 +272,24 @@ func TestALostStateWithdrawsNothing(t *testing.T) {
 		})
 	}
 }
+
+// Nor does a check take it away that has lost the environment of the service.
+func TestALostStateFailsNoCheck(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("api", strings.Replace(apiManifest, `{"id"`, `{"check": {"exec": ["sh", "-c", "test -n \"$PORT\""]}, "id"`, 1))
+		n.up()
+		time.Sleep(time.Minute)
+		n.wantState(store.Up)
+		n.stop()
+		if err := os.Remove(filepath.Join(n.cfg.StateDir, "state.json")); err != nil {
+			t.Fatal(err)
+		}
+		n.runner.use(failing)
+		n.up()
+		time.Sleep(5 * time.Minute)
+		n.wantState(store.Up)
+		n.runner.use(nil)
+		time.Sleep(20 * time.Minute)
+		n.wantState(store.Up)
+	})
+}

@@ -189,6 +189,9 @@ func (a *Agent) offer(id string, r *row, key string) store.Provider {
 		Priority: r.m.Priority, Weight: r.m.Weight, Balance: r.m.Balance,
 	}
 	p.Port = portOf(r.m.Port())
+	if p.Host == "" { // not known just now: it is where it was
+		p.Host = a.st.service(id).Offers[key].Host
+	}
 	return p
 }
 
@@ -226,6 +229,8 @@ func (a *Agent) check(id string, r *row) *publish.Check {
 	c := &publish.Check{UID: -1, GID: -1}
 	facts := a.nodeFacts()
 	switch {
+	case r.checkMissing != "": // nothing to ask: it is what it was
+	case m.Check.Exec != nil && a.stepOf(m) != "" && a.st.service(id).Good == nil: // nor in which environment
 	case m.Check.HTTP != nil:
 		c.HTTP, _ = resolve.Offer(m, facts, *m.Check.HTTP)
 	case m.Check.TCP != nil:

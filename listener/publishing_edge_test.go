@@ -54,3 +54,36 @@ func TestADrainDuringAReloadIsNotForgotten(t *testing.T) {
 		n.wantState(store.Up)
 	})
 }
+
+// A node that does not know its address for a while, as at a start before the
+// network is there, goes on saying what it said, and its checks find nothing.
+func TestAnUnknownHostTakesNothingBack(t *testing.T) {
+	for name, provides := range map[string]string{"host": "http://{HOST}:8080", "name": "http://api.example.com:8080"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+				n.manifest("api", `{"id": "api", "provides": {"K": "`+provides+`"}, "command": ["api"],
+					"check": {"exec": ["sh", "-c", "test -n \"$0\"", "{HOST}"]}}`)
+				n.up()
+				time.Sleep(time.Minute)
+				n.wantState(store.Up)
+				_, was, _ := n.entry()
+				n.stop()
+				n.cfg.Host = ""
+				n.up()
+				time.Sleep(5 * time.Minute)
+				n.wantState(store.Up)
+				if _, kv, _ := n.entry(); kv.Rev != was.Rev {
+					t.Errorf("the entry was %s, is %s", was.Value, kv.Value)
+				}
+				n.stop()
+				n.cfg.Host = "10.0.0.2"
+				n.up()
+				time.Sleep(time.Minute)
+				n.wantState(store.Up)
+				if _, _, p := n.entry(); p.Host != "10.0.0.2" {
+					t.Errorf("the entry is %+v", p)
+				}
+			})
+		})
+	}
+}
