@@ -299,12 +299,14 @@ func routeHosts(routes []Route) []string {
 // A route of a wider host counts only where no closer one has the path.
 func hostRoutes(host string, all []Route) []Route {
 	var list []Route
+	closer := covered{}
 	for _, r := range all { // the closest host first
 		wild, isWild := strings.CutPrefix(r.Host, "*")
 		if r.Host != host && r.Host != "" && !(isWild && strings.HasSuffix(host, wild)) {
 			continue
 		}
-		if !slices.ContainsFunc(list, func(c Route) bool { return c.Host != r.Host && c.covers(r.Path) }) {
+		if !closer.has(r) {
+			closer.add(r)
 			list = append(list, r)
 		}
 	}
@@ -312,7 +314,30 @@ func hostRoutes(host string, all []Route) []Route {
 	return list
 }
 
-// covers reports whether the route's path is a prefix of path.
-func (r Route) covers(path string) bool {
-	return strings.HasPrefix(strings.TrimSuffix(path, "/")+"/", strings.TrimSuffix(r.Path, "/")+"/")
+// covered says which hosts have a path, with a slash at its end. There may be
+// many: other nodes write them.
+type covered map[string]map[string]bool
+
+func slashed(path string) string { return strings.TrimSuffix(path, "/") + "/" }
+
+func (c covered) add(r Route) {
+	path := slashed(r.Path)
+	if c[path] == nil {
+		c[path] = map[string]bool{}
+	}
+	c[path][r.Host] = true
+}
+
+// has reports whether another host than the route's has a prefix of its path.
+func (c covered) has(r Route) bool {
+	path := slashed(r.Path)
+	for i := range len(path) {
+		if path[i] != '/' {
+			continue
+		}
+		if hosts := c[path[:i+1]]; len(hosts) > 1 || len(hosts) == 1 && !hosts[r.Host] {
+			return true
+		}
+	}
+	return false
 }

@@ -68,16 +68,18 @@ func settle(claims []claim) (claim, bool) {
 	if len(claims) == 1 {
 		return claims[0], true
 	}
-	sets := make([]map[string]bool, len(claims))
+	in := map[string]int{} // how many claims each service is in
+	all := make([][]string, len(claims))
 	for i, c := range claims {
-		sets[i] = map[string]bool{}
-		for _, s := range services(c) {
-			sets[i][s] = true
+		all[i] = services(c)
+		for _, name := range all[i] {
+			in[name]++
 		}
 	}
 	best := -1
-	for i := range claims {
-		if within(sets[i], sets) && (best < 0 || len(claims[i].candidates) > len(claims[best].candidates)) {
+	for i, c := range claims {
+		every := !slices.ContainsFunc(all[i], func(name string) bool { return in[name] < len(claims) })
+		if every && (best < 0 || len(c.candidates) > len(claims[best].candidates)) {
 			best = i
 		}
 	}
@@ -85,17 +87,6 @@ func settle(claims []claim) (claim, bool) {
 		return claim{}, false
 	}
 	return claims[best], true
-}
-
-func within(set map[string]bool, sets []map[string]bool) bool {
-	for s := range set {
-		for _, other := range sets {
-			if !other[s] {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // services are those of a claim's candidates, sorted.
@@ -112,14 +103,28 @@ func services(c claim) []string {
 	return slices.Compact(names)
 }
 
-// collide tells each claim of all others.
+// rivals is how many others each claim is told of by name: one node can make as
+// many claims as it likes.
+const rivals = 3
+
+// collide tells each claim of others.
 func (m *maker) collide(claims []claim, what, so string) {
+	by := make([]string, len(claims))
 	for i, c := range claims {
+		by[i] = list(services(c))
+	}
+	for i, c := range claims {
+		told := 0
 		for j, other := range claims {
-			if i != j {
-				m.problem(Collision, c.key, nil, "%s of %s is that of %s of %s too: %s",
-					what, list(services(c)), other.key, list(services(other)), so)
+			if i == j {
+				continue
 			}
+			if left := len(claims) - 1 - told; told == rivals && left > 1 {
+				m.problem(Collision, c.key, nil, "%s of %s is that of %d more keys too: %s", what, by[i], left, so)
+				break
+			}
+			told++
+			m.problem(Collision, c.key, nil, "%s of %s is that of %s of %s too: %s", what, by[i], other.key, by[j], so)
 		}
 	}
 }

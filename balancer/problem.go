@@ -73,11 +73,17 @@ func plainText(s string) string {
 	return s
 }
 
-// list is "a, b and c" of sorted, distinct names.
+// listed is how many names a list has at most.
+const listed = 20
+
+// list is "a, b and c" of sorted, distinct names, of many the first.
 func list(names []string) string {
 	names = slices.Clone(names)
 	slices.Sort(names)
 	names = slices.Compact(names)
+	if more := len(names) - listed; more > 0 {
+		names = append(names[:listed], fmt.Sprintf("%d more", more))
+	}
 	if n := len(names); n > 1 {
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}

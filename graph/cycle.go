@@ -2,7 +2,6 @@ package graph
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/listener-agent/listener/manifest"
 	"github.com/listener-agent/listener/status"
@@ -19,10 +18,19 @@ type arc struct {
 // and marks the edges of all of them.
 func (b *builder) cycles() {
 	arcs := map[string][]arc{}
+	own := map[string][]int{} // what this node provides, by key
+	for j, p := range b.provides {
+		if b.services[p.By].Node == b.in.Node {
+			own[p.Key] = append(own[p.Key], j)
+		}
+	}
 	for i, r := range b.requires {
-		for j, p := range b.provides {
-			own := strings.HasPrefix(p.By, b.in.Node+"/") && b.services[r.From].Node == b.in.Node
-			if own && p.Key == r.Key && p.By != r.From && (r.Of == "" || b.services[p.By].ID == r.Of) {
+		if b.services[r.From].Node != b.in.Node {
+			continue
+		}
+		for _, j := range own[r.Key] {
+			p := b.provides[j]
+			if p.By != r.From && (r.Of == "" || b.services[p.By].ID == r.Of) {
 				arcs[r.From] = append(arcs[r.From], arc{from: r.From, to: p.By, requires: i, provides: j})
 			}
 		}

@@ -250,6 +250,13 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 			Hint: "set host in the settings, or local_port in the manifest",
 		})
 	}
+	if r.checkMissing != "" {
+		add(status.Condition{
+			Name: "nothing checked", Severity: warning, Service: id, Key: r.checkMissing,
+			Text: "the check of " + id + " needs {" + r.checkMissing + "}, which is not known; what is published stays as it was found last",
+			Hint: "set host in the settings, or local_port in the manifest",
+		})
+	}
 }
 
 // badProviders is how many entries that cannot be read are conditions of their own.
@@ -294,6 +301,13 @@ func (a *Agent) valueConditions(add func(status.Condition)) {
 // publishConditions are those of the publisher, but while the store is away
 // that is told once.
 func (a *Agent) publishConditions(add func(status.Condition)) {
+	if a.pub.next {
+		add(status.Condition{
+			Name: "publish failing", Severity: grave,
+			Text: "the store does not answer what was under way before the settings changed; until it does nothing is published",
+			Hint: "when it does not end by itself: restart the agent, what is published stays",
+		})
+	}
 	if a.pub.p == nil {
 		return
 	}

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,10 @@ func TestAHungStoreDoesNotStopTheLoop(t *testing.T) {
 		_ = n.status()
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("the loop stood still for %s", took)
+		}
+		n.wantConditions("publish failing")
+		if err := n.agent.Drain(t.Context(), "me", ""); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("drain: %v", err)
 		}
 		release()
 		time.Sleep(5 * time.Minute)

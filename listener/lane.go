@@ -31,6 +31,7 @@ type lane struct {
 	// told is what the running balancer was last told by this process; nil: not known.
 	told    *balancer.Plan
 	busy    bool
+	updates bool          // busy with an update, which may have told the balancer something
 	started time.Duration // Now.Up of the last update
 	ran     bool          // started means something
 	failed  *laneFailure
@@ -189,7 +190,7 @@ func (a *Agent) decideLanes(now throttle.Now) {
 			a.timers.in(wait)
 			continue
 		}
-		l.busy, l.ran, l.started = true, true, now.Up
+		l.busy, l.updates, l.ran, l.started = true, true, true, now.Up
 		a.startLane(l)
 	}
 }
@@ -240,7 +241,7 @@ func (a *Agent) renderLane(l *lane) {
 
 // laneDone records how an update ended.
 func (a *Agent) laneDone(l *lane, want string, plan *balancer.Plan, res laneResult) {
-	l.busy = false
+	l.busy, l.updates = false, false
 	l.status.Since = time.Now()
 	switch {
 	case !slices.Contains(a.lanes, l): // the settings are other ones: who has the file now writes it anew
@@ -287,6 +288,17 @@ func (a *Agent) laneFailed(l *lane, want string, err error) {
 	l.failed = f
 	a.emit("balancer failed", fmt.Sprintf("%s balancer %s: %s; next try in %s", l.cfg.Kind, l.cfg.Path, f.text, f.delay.Round(100*time.Millisecond)))
 	a.save()
+}
+
+// stopLanes forgets what balancers were told whose update the agent's end cuts
+// short: what it has done by then nobody knows.
+func (a *Agent) stopLanes() {
+	for _, l := range slices.Concat(a.lanes, a.lanesEnding) {
+		if l.updates && a.st.Balancers[l.cfg.Path] != "" {
+			delete(a.st.Balancers, l.cfg.Path)
+			a.save()
+		}
+	}
 }
 
 // sweepEvery is how often servers that were taken out, but still had

@@ -206,3 +206,31 @@ func TestAValueMakesNoPlan(t *testing.T) {
 		}
 	})
 }
+
+// What an update that an agent's end cut short has done to the balancer nobody
+// knows: the next agent looks, also when it wants what was there before it.
+func TestAnUpdateThatIsCutShortIsMadeSure(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.balance("local", func(b *config.Balancer) {
+			b.Reload = []string{"sh", "-c", "echo reload >>" + n.dir + "/reloads; test ! -e " + n.dir + "/slow || sleep 30"}
+		})
+		n.manifest("app", requires("app", "", "K"))
+		n.server("a", "10.0.0.7:80")
+		n.up()
+		n.wantServers("10.0.0.7:80", 1)
+		n.write(filepath.Join(n.dir, "slow"), "")
+		n.server("a", "10.0.0.8:80")
+		for n.reloads() < 2 {
+			if err := syscall.Nanosleep(&syscall.Timespec{Nsec: 1e6}, nil); err != nil { // in wall time
+				t.Log(err)
+			}
+		}
+		n.stop()
+		if err := os.Remove(filepath.Join(n.dir, "slow")); err != nil {
+			t.Fatal(err)
+		}
+		n.server("a", "10.0.0.7:80")
+		n.up()
+		n.wantServers("10.0.0.7:80", 3)
+	})
+}

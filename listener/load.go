@@ -150,6 +150,7 @@ func (a *Agent) enter(federation string) (same bool) {
 	}
 	a.booted = false
 	a.watch.force, a.watch.live = true, 0
+	a.watch.gen++ // what the last Watch still says is not of this federation
 	a.watch.bootUntil = time.Now().Add(a.cfg.Store.BootWait)
 	return !other
 }

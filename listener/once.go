@@ -50,6 +50,7 @@ func (a *Agent) Once(ctx context.Context) (OnceResult, error) {
 // in progress is left alone.
 func (a *Agent) shutdown() {
 	a.saveManifests()
+	a.stopLanes()
 	if err := a.writeReplicaNow(); err != nil {
 		a.log.Warn("write replica", "error", err)
 	}

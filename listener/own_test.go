@@ -228,3 +228,68 @@ func TestAnOwnProviderDoesNotAnswerBeforeTheStore(t *testing.T) {
 		n.wantSteps("node", "api")
 	})
 }
+
+// What a node whose state file is damaged has published stays, also while the
+// run that this forces fails: nobody took the service away.
+func TestALostStateWithdrawsNothing(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"garbage": func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },
+		"gone":    os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+				n.manifest("api", apiManifest)
+				n.up()
+				n.wantState(store.Up)
+				_, was, _ := n.entry()
+				n.stop()
+				if err := damage(filepath.Join(n.cfg.StateDir, "state.json")); err != nil {
+					t.Fatal(err)
+				}
+				n.runner.use(failing)
+				n.up()
+				n.wantState(store.Up)
+				if _, kv, _ := n.entry(); kv.Rev != was.Rev {
+					t.Errorf("the entry was written again: %s", kv.Value)
+				}
+				if err := n.agent.Drain(t.Context(), "ann", ""); err != nil {
+					t.Fatal(err)
+				}
+				n.wantState(store.Draining)
+				time.Sleep(n.cfg.Publish.DrainWait)
+				n.wantState(store.Left)
+				if _, err := n.agent.Undrain(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				n.wantState(store.Up)
+				n.runner.use(nil)
+				time.Sleep(20 * time.Minute)
+				n.wantState(store.Up)
+				if _, _, p := n.entry(); p.Value != "http://10.0.0.1:8080" {
+					t.Errorf("published %+v", p)
+				}
+			})
+		})
+	}
+}
+
+// Nor does a check take it away that has lost the environment of the service.
+func TestALostStateFailsNoCheck(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("api", strings.Replace(apiManifest, `{"id"`, `{"check": {"exec": ["sh", "-c", "test -n \"$PORT\""]}, "id"`, 1))
+		n.up()
+		time.Sleep(time.Minute)
+		n.wantState(store.Up)
+		n.stop()
+		if err := os.Remove(filepath.Join(n.cfg.StateDir, "state.json")); err != nil {
+			t.Fatal(err)
+		}
+		n.runner.use(failing)
+		n.up()
+		time.Sleep(5 * time.Minute)
+		n.wantState(store.Up)
+		n.runner.use(nil)
+		time.Sleep(20 * time.Minute)
+		n.wantState(store.Up)
+	})
+}

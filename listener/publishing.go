@@ -189,6 +189,9 @@ func (a *Agent) offer(id string, r *row, key string) store.Provider {
 		Priority: r.m.Priority, Weight: r.m.Weight, Balance: r.m.Balance,
 	}
 	p.Port = portOf(r.m.Port())
+	if p.Host == "" { // not known just now: it is where it was
+		p.Host = a.st.service(id).Offers[key].Host
+	}
 	return p
 }
 
@@ -226,6 +229,8 @@ func (a *Agent) check(id string, r *row) *publish.Check {
 	c := &publish.Check{UID: -1, GID: -1}
 	facts := a.nodeFacts()
 	switch {
+	case r.checkMissing != "": // nothing to ask: it is what it was
+	case m.Check.Exec != nil && a.stepOf(m) != "" && a.st.service(id).Good == nil: // nor in which environment
 	case m.Check.HTTP != nil:
 		c.HTTP, _ = resolve.Offer(m, facts, *m.Check.HTTP)
 	case m.Check.TCP != nil:
@@ -290,26 +295,56 @@ func (a *Agent) nodeRecord() store.NodeRecord {
 // waitingOnMax bounds the keys in a node's record.
 const waitingOnMax = 20
 
-var errNotPublishing = errors.New("this agent does not publish")
+var (
+	errNotPublishing = errors.New("this agent does not publish")
+	errPublishAnew   = fmt.Errorf("%w: publishing begins anew when it answers what is under way", store.ErrUnavailable)
+)
+
+// publishes has f change the publisher of now, and whichever one a reload put
+// in its place meanwhile, which may not have seen what the first one kept.
+func (a *Agent) publishes(ctx context.Context, f func(*publish.Publisher) error) error {
+	p := a.publisher.Load()
+	if p == nil {
+		anew := false
+		if err := a.do(ctx, func() { anew = a.pub.next }); err != nil {
+			return err
+		}
+		switch p = a.publisher.Load(); {
+		case p == nil && anew:
+			return errPublishAnew
+		case p == nil:
+			return errNotPublishing
+		}
+	}
+	for {
+		if err := f(p); err != nil {
+			return err
+		}
+		// One that the loop makes after this reads the file of a drain itself.
+		if a.do(context.WithoutCancel(ctx), func() {}) != nil {
+			return nil
+		}
+		next := a.publisher.Load()
+		if next == p || next == nil {
+			return nil
+		}
+		p = next
+	}
+}
 
 // Drain takes this node's services out of service: they stay in the store as
 // draining, then as left, until Undrain. It returns when the disk has it.
 func (a *Agent) Drain(ctx context.Context, who, reason string) error {
-	p := a.publisher.Load()
-	if p == nil {
-		return errNotPublishing
-	}
-	return p.Drain(ctx, who, reason, false)
+	return a.publishes(ctx, func(p *publish.Publisher) error { return p.Drain(ctx, who, reason, false) })
 }
 
 // Undrain ends a drain; changed is false when there was none.
 func (a *Agent) Undrain(ctx context.Context) (changed bool, err error) {
-	p := a.publisher.Load()
-	if p == nil {
-		return false, errNotPublishing
-	}
-	changed = p.Status().Drain != nil
-	return changed, p.Undrain(ctx)
+	err = a.publishes(ctx, func(p *publish.Publisher) error {
+		changed = changed || p.Status().Drain != nil
+		return p.Undrain(ctx)
+	})
+	return changed, err
 }
 
 // withdraw takes back what is published when the agent stops, if the settings

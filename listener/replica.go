@@ -119,7 +119,9 @@ func (v *view) remember(r *replica) {
 	for _, k := range r.Followed {
 		v.followed[k] = true
 	}
+	now := time.Now()
 	for _, e := range r.Values {
+		e.UpSince, e.Expired = past(e.UpSince, now), past(e.Expired, now)
 		k := e.item()
 		if !k.provider() {
 			v.set(k, entry{text: e.Text, rev: e.Rev, seen: e.Seen})
@@ -136,6 +138,15 @@ func (v *view) remember(r *replica) {
 		v.supersede(key, r.Saved)
 	}
 	v.replicaAt = r.Saved
+}
+
+// past is t on the clock of now, from where it does not jump, and not after
+// now: a clock that was set back makes nothing wait longer.
+func past(t, now time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(min(0, t.Sub(now)))
 }
 
 // rememberUsed adds what the last successful steps used where the replica is

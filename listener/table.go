@@ -39,6 +39,8 @@ type row struct {
 	asApplied *resolve.Good
 	// offerMissing names a built-in that its provides lack, such as HOST.
 	offerMissing string
+	// checkMissing is the same of its check.
+	checkMissing string
 	// betterAt is when a better provider than one in use may take over; zero: none is up.
 	betterAt time.Time
 	// refile: its files may be other ones than were written, or of another
@@ -173,7 +175,7 @@ func (t *table) resolveRow(id string, r *row) {
 			t.touch([]string{key})
 		}
 	}
-	r.offerMissing = missing
+	r.offerMissing, r.checkMissing = missing, t.checkMissing(r.m)
 	t.a.pub.stale = true
 }
 
@@ -202,6 +204,25 @@ func (t *table) offers(m *manifest.Manifest) (map[string]string, string) {
 		out[key] = text
 	}
 	return out, ""
+}
+
+// checkMissing names a built-in that the check of m lacks on this node.
+func (t *table) checkMissing(m *manifest.Manifest) string {
+	if m.Check == nil {
+		return ""
+	}
+	all := slices.Clone(m.Check.Exec)
+	for _, one := range [...]*manifest.Template{m.Check.HTTP, m.Check.TCP} {
+		if one != nil {
+			all = append(all, *one)
+		}
+	}
+	for _, tmpl := range all {
+		if _, missing := resolve.Offer(m, t.a.nodeFacts(), tmpl); missing != "" {
+			return missing
+		}
+	}
+	return ""
 }
 
 // due reports whether a run would provision the service, for its own sake.

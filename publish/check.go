@@ -30,7 +30,7 @@ func (s CheckSettings) validate() error {
 }
 
 // Check is the health check of a service; exactly one of HTTP, TCP and Exec is
-// set.
+// set. With none nothing is asked, and what was found before holds.
 type Check struct {
 	HTTP string   // URL: any 2xx or 3xx answer passes, redirects are not followed
 	TCP  string   // host:port: a connection passes
@@ -41,6 +41,8 @@ type Check struct {
 	// Env is the environment of Exec, beside a PATH if it names none.
 	Env []string
 }
+
+func (c Check) empty() bool { return c.HTTP == "" && c.TCP == "" && len(c.Exec) == 0 }
 
 // Kind of a check.
 func (c Check) kind() string {
@@ -95,7 +97,7 @@ func (r *reconciler) follow(ctx context.Context, services []Service) {
 	checked := map[string]bool{}
 	for i := range services {
 		s := &services[i]
-		if s.Check == nil || !s.Ready && !r.published(s) {
+		if s.Check == nil || s.Check.empty() || !s.Ready && !r.published(s) {
 			continue
 		}
 		checked[s.ID] = true

@@ -45,7 +45,7 @@ func (r *reconciler) holdClaim(ctx context.Context, o *own) error {
 		}
 	}
 	if o.token = c.token; o.token == 0 {
-		o.want, o.why = store.Standby, "the claim is held by "+c.holder
+		o.want, o.why = store.Standby, "the claim is held by "+clip(c.holder)
 	}
 	return nil
 }

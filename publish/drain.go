@@ -46,8 +46,12 @@ func loadDrain(dir string) *drain {
 	if err != nil {
 		d = drain{Who: "unknown", Reason: "state_dir/drain cannot be read: " + err.Error()}
 	}
-	if now := time.Now(); d.Since.After(now) { // a clock that was set back must not make it wait
+	now := time.Now()
+	if d.Since.After(now) { // a clock that was set back must not make it wait
 		d.Since = now
+	}
+	if !d.Since.IsZero() { // nor one that is from here on
+		d.Since = now.Add(d.Since.Sub(now))
 	}
 	return &d
 }
@@ -69,7 +73,7 @@ func (p *Publisher) Drain(ctx context.Context, who, reason string, shutdown bool
 	if p.draining() {
 		return nil
 	}
-	d := &drain{Who: who, Reason: reason, Since: time.Now().Round(0)}
+	d := &drain{Who: who, Reason: reason, Since: time.Now()}
 	data, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // a struct of plain fields

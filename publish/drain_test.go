@@ -289,7 +289,7 @@ func TestDrainUnreadable(t *testing.T) {
 		n.start(api())
 		time.Sleep(look)
 		fl.is(n.path("API_URL", "api"), "")
-		if d := n.p.Status().Drain; d == nil || d.State != "drained" || d.Reason == "" {
+		if d := n.p.Status().Drain; d == nil || d.State != "drained" || d.Reason == "" || !d.Since.IsZero() {
 			t.Errorf("drain is %+v", d)
 		}
 		n.undrain(t)

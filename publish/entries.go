@@ -21,6 +21,7 @@ type own struct {
 
 	offer     store.Provider // zero unless offered
 	offered   bool
+	lasting   bool // offered as it was: what it shall be is not known
 	ready     bool
 	check     verdict
 	exclusive bool
@@ -30,6 +31,10 @@ type own struct {
 	why   string
 	bad   error  // why no reader would take the offer
 	token uint64 // of the claim that is held
+
+	// missed is the entry as it was when it went with the session, for as long as
+	// nothing was written since: others saw it expire.
+	missed store.Provider
 
 	since time.Time // of the state
 	seen  store.State
@@ -41,12 +46,26 @@ const leftFor = 15 * time.Minute
 
 // published reports whether anything of s was published in this boot.
 func (r *reconciler) published(s *Service) bool {
+	if s.Offers == nil {
+		return len(r.entriesOf(s)) > 0
+	}
 	for key := range s.Offers {
 		if contains(r.kept.Entries, r.o.Space.Provider(key, r.o.Region, r.o.Node, s.ID)) {
 			return true
 		}
 	}
 	return false
+}
+
+// entriesOf are the keys in the store of what s has published in this boot.
+func (r *reconciler) entriesOf(s *Service) (paths []string) {
+	for _, path := range r.kept.Entries {
+		parts, ok := r.o.Space.Parts(path)
+		if ok && len(parts) == 5 && path == r.o.Space.Provider(parts[1], r.o.Region, r.o.Node, s.ID) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // expect finds out what each entry shall be, as far as can be told without the
@@ -81,6 +100,8 @@ func (r *reconciler) decide(o *own) {
 		o.why = "not offered any more"
 	case o.want != store.Left && o.bad != nil:
 		o.want, o.why = "", "its entry is refused"
+	case o.want != store.Left && o.lasting && o.offer.State == "":
+		o.want, o.why = "", "what it offers is not known"
 	case o.want == "" && contains(r.kept.Former, o.path):
 		o.want = store.Left
 	}
@@ -127,7 +148,12 @@ func (r *reconciler) holdEntries(ctx context.Context, now time.Time) error {
 // collect makes r.own what is offered now, and what was published and is not.
 func (r *reconciler) collect(in *wanted) {
 	for _, o := range r.own {
-		o.offered, o.ready, o.exclusive, o.bad = false, false, false, nil
+		o.offered, o.lasting, o.ready, o.exclusive, o.bad = false, false, false, false, nil
+	}
+	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
+		if parts, ok := r.o.Space.Parts(path); r.own[path] == nil && ok && len(parts) == 5 {
+			r.own[path] = &own{path: path, key: parts[1], service: parts[4]}
+		}
 	}
 	for i := range in.services {
 		s := &in.services[i]
@@ -138,21 +164,35 @@ func (r *reconciler) collect(in *wanted) {
 				o = &own{path: path, key: key, service: s.ID}
 				r.own[path] = o
 			}
-			o.offer, o.offered, o.ready = offer, true, s.Ready
-			o.bad = unreadable(offer)
-			o.check = r.verdict(s)
-			o.exclusive = slices.Contains(s.Exclusive, key)
+			o.offer, o.bad = offer, unreadable(offer)
+			r.offers(o, s)
 		}
-	}
-	for _, path := range slices.Concat(r.kept.Entries, r.kept.Former) {
-		if parts, ok := r.o.Space.Parts(path); r.own[path] == nil && ok && len(parts) == 5 {
-			r.own[path] = &own{path: path, key: parts[1], service: parts[4]}
+		if s.Offers != nil {
+			continue
+		}
+		for _, path := range r.entriesOf(s) {
+			o := r.own[path]
+			o.lasting = true
+			o.last()
+			r.offers(o, s)
 		}
 	}
 	for path, o := range r.own {
 		if !o.offered && !r.ever(path) {
 			delete(r.own, path)
 		}
+	}
+}
+
+// offers notes that s offers o now.
+func (r *reconciler) offers(o *own, s *Service) {
+	o.offered, o.ready, o.check, o.exclusive = true, s.Ready, r.verdict(s), slices.Contains(s.Exclusive, o.key)
+}
+
+// last makes what the store holds what is offered, where nothing else is known.
+func (o *own) last() {
+	if o.lasting && o.provider.State != "" {
+		o.offer = o.provider
 	}
 }
 
@@ -184,6 +224,7 @@ func (r *reconciler) judge(ctx context.Context, o *own) error {
 		if err := r.read(ctx, o); err != nil {
 			return err
 		}
+		o.last()
 	}
 	r.decide(o)
 	switch {
@@ -282,6 +323,9 @@ func (r *reconciler) bytes(o *own) []byte {
 		p := o.offer
 		p.State, p.Incarnation, p.Claim = o.want, r.kept.Incarnation, o.token
 		return p.Encode()
+	case o.rev == 0 && o.missed.State != "":
+		gone := entry{provider: o.missed}
+		return gone.left(r.kept.Incarnation).Encode()
 	case o.rev == 0 || o.provider.State == store.Left:
 		return nil
 	}

@@ -56,7 +56,8 @@ type Service struct {
 	// Ready: its step succeeded in this boot, or it needs none: it may be
 	// published. What was published in this boot stays when Ready is lost.
 	Ready bool
-	// Offers are its entries by key. State, Incarnation and Claim are filled in here.
+	// Offers are its entries by key. State, Incarnation and Claim are filled in
+	// here. nil: not known; what was published of it in this boot stays what it is.
 	Offers map[string]store.Provider
 	// Exclusive are the keys of Offers that one node of the federation may have up.
 	Exclusive []string
@@ -142,7 +143,7 @@ func New(o Options) (*Publisher, error) {
 }
 
 // Set says what shall be published from now on; an entry of a service or key
-// that it does not name is withdrawn. services and what they refer to must
+// that it does not name is withdrawn, unless the service's Offers are nil. services and what they refer to must
 // not be changed afterwards. It does not block.
 func (p *Publisher) Set(services []Service) {
 	p.change(func(in *wanted) { in.services, in.servicesSet = services, true })

@@ -70,6 +70,10 @@ func (r *reconciler) forgetSession() {
 	clear(r.claims)
 	for _, o := range r.own {
 		o.token = 0
+		switch o.provider.State {
+		case store.Up, store.Down, store.Draining:
+			o.missed = o.provider
+		}
 	}
 	r.doubt()
 }

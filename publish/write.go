@@ -62,6 +62,10 @@ func (r *reconciler) writeLeft(ctx context.Context, units []unit) error {
 	}
 	for _, b := range batches(units) {
 		if err := r.commit(ctx, b); err != nil {
+			if errors.Is(err, store.ErrSession) { // here that may show much later
+				r.leavers.Orphan()
+				r.leavers = nil
+			}
 			return err
 		}
 		for _, u := range b {
@@ -156,7 +160,7 @@ func (r *reconciler) wrote(u unit, rev uint64) {
 	}
 	o := u.o
 	was := o.provider.State
-	o.entry, o.fault = entryOf(rev, u.value), fault{}
+	o.entry, o.fault, o.missed = entryOf(rev, u.value), fault{}, store.Provider{}
 	r.saw(o)
 	if state := o.provider.State; state != was {
 		r.o.Event("published", fmt.Sprintf("%s of %s is %s", o.key, o.service, state),
