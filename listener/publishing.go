@@ -308,8 +308,7 @@ func (a *Agent) Undrain(ctx context.Context) (changed bool, err error) {
 	if p == nil {
 		return false, errNotPublishing
 	}
-	changed = p.Status().Drain != nil
-	return changed, p.Undrain(ctx)
+	return p.Undrain(ctx)
 }
 
 // withdraw takes back what is published when the agent stops, if the settings
