@@ -305,25 +305,24 @@ func (v *view) whyUnproven(key string) string {
 	if !v.auth {
 		return "the store does not answer"
 	}
+	if v.holds(key) {
+		return wentBack
+	}
 	var away []string
 	for _, k := range v.members[key] {
-		if _, held := v.held[k]; held {
-			return "the store went back"
-		}
 		if e := v.entries[k]; v.memberState(e) == resolve.Away {
 			away = append(away, k.node+"/"+k.service+" "+awayText(e))
 		}
 	}
 	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
-		if _, held := v.held[k]; held {
-			return "the store went back"
-		}
 		if v.entries[k].bad != "" {
 			return "the value in the store cannot be used"
 		}
 	}
 	return shorten(away, maxAway)
 }
+
+const wentBack = "the store went back"
 
 // maxAway is how many providers one sentence names.
 const maxAway = 3

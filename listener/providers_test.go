@@ -136,6 +136,7 @@ func TestADeadProviderLeavesItsLastGoodValueAndAWithdrawnOneDoesNot(t *testing.T
 		n.wantEnv("http://a")
 		n.wantConditions("degraded K")
 		n.wantText("K is last known good, 1 h old: a/api expired")
+		n.wantWhy("K", "a/api expired")
 		n.stop()
 		n.up() // the replica remembers that it expired
 		time.Sleep(time.Hour)

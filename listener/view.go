@@ -359,16 +359,24 @@ func (v *view) proven(key string) bool {
 		return false
 	}
 	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
-		if _, held := v.held[k]; held || v.entries[k].bad != "" {
+		if v.entries[k].bad != "" {
 			return false
 		}
 	}
-	for _, k := range v.members[key] {
+	return !v.holds(key)
+}
+
+// holds reports whether something of key stays as it was before the store went back.
+func (v *view) holds(key string) bool {
+	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
 		if _, held := v.held[k]; held {
-			return false
+			return true
 		}
 	}
-	return true
+	return slices.ContainsFunc(v.members[key], func(k valueKey) bool {
+		_, held := v.held[k]
+		return held
+	})
 }
 
 // knows reports whether the store or its replica said anything of key.
