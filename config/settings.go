@@ -240,7 +240,7 @@ type Balancer struct {
 	Reload []string `toml:"reload" path:"argv"`
 	// HAProxy's runtime socket, for changes without a reload. Empty: every change is a reload.
 	Socket string `toml:"socket" path:"text"`
-	// Which keys it has frontends for: needed (those that this node's services name) or all.
+	// Which keys it is for, kind public too: needed (those that this node's services name) or all.
 	Keys string `toml:"keys"`
 	// Least time between two updates. 0: none.
 	MinInterval time.Duration `toml:"min_interval"`

@@ -236,9 +236,13 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 	}
 	for _, u := range r.res.Uses {
 		if u.Answer.LastGood {
+			text := fmt.Sprintf("%s is last known good, %s old", u.Key, age(a.appliedAt(id)))
+			if why := a.view.whyUnproven(u.Key); why != "" {
+				text += ": " + why
+			}
 			add(status.Condition{
 				Name: "degraded", Severity: warning, Service: id, Key: u.Key,
-				Text: fmt.Sprintf("%s is last known good, %s old", u.Key, age(a.appliedAt(id))),
+				Text: text,
 				Hint: "`listener accept " + u.Key + "` if it is meant to be gone",
 			})
 		}

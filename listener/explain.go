@@ -155,8 +155,11 @@ func (a *Agent) resolvedKey(u resolve.Use) status.ResolvedKey {
 	default:
 		k.Origin = "missing"
 	}
-	if ans.LastGood {
-		k.Origin = "last known good (" + k.Origin + ")"
+	switch {
+	case ans.LastGood:
+		k.Origin, k.Why = "last known good ("+k.Origin+")", a.view.whyUnproven(u.Key)
+	case a.view.holds(u.Key):
+		k.Why = "held: " + wentBack
 	}
 	return k
 }

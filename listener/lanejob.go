@@ -166,7 +166,7 @@ func (j *laneJob) reload(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case i == reloads-1:
-			return fmt.Errorf("reload with %q: it succeeded, but the balancer does not do what its file says: %s", strings.Join(j.cfg.Reload, " "), why)
+			return fmt.Errorf("reload with %q: it succeeded, but the balancer does not do what its file says: %s; its own log may say why", strings.Join(j.cfg.Reload, " "), why)
 		}
 	}
 	return nil

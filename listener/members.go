@@ -60,6 +60,11 @@ func (v *view) putMember(k valueKey, kv store.KV, now time.Time) {
 			p.State = store.Down
 		}
 	}
+	for _, value := range [...]valueKey{{key: k.key}, {key: k.key, region: v.region}} {
+		if v.gone[value] < kv.Rev {
+			delete(v.gone, value)
+		}
+	}
 	e.p = p
 	e.accepted = had && old.accepted && p.State != store.Up
 	if p.State == store.Up {
@@ -293,6 +298,48 @@ func (v *view) providerSeen(u resolve.Use) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// whyUnproven says why the absence of key cannot be believed; "": it can.
+func (v *view) whyUnproven(key string) string {
+	if !v.auth {
+		return "the store does not answer"
+	}
+	if v.holds(key) {
+		return wentBack
+	}
+	var away []string
+	for _, k := range v.members[key] {
+		if e := v.entries[k]; v.memberState(e) == resolve.Away {
+			away = append(away, k.node+"/"+k.service+" "+awayText(e))
+		}
+	}
+	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
+		if v.entries[k].bad != "" {
+			return "the value in the store cannot be used"
+		}
+	}
+	return shorten(away, maxAway)
+}
+
+const wentBack = "the store went back"
+
+// maxAway is how many providers one sentence names.
+const maxAway = 3
+
+// awayText says why a provider that is away is.
+func awayText(e entry) string {
+	switch {
+	case e.absent():
+		return "expired"
+	case e.bad != "":
+		return "cannot be read"
+	case e.p.State == store.Draining:
+		return "drains"
+	case e.p.State == store.Standby:
+		return "stands by"
+	}
+	return "is down"
 }
 
 // offered reports whether there is any entry of a provider of key, whatever it says.

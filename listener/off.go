@@ -53,10 +53,10 @@ func loadOff(dir string) offState {
 	return o
 }
 
-// holds reports whether the provision lane is off.
 // holdsBalancers reports whether the balancer lane is off.
 func (o *offState) holdsBalancers() bool { return o.is && o.Lane != laneProvision }
 
+// holds reports whether the provision lane is off.
 func (o *offState) holds() bool {
 	return o.is && o.Lane != laneBalancer
 }

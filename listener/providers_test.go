@@ -88,6 +88,34 @@ func TestAProviderComesAndTheServiceIsProvisioned(t *testing.T) {
 	})
 }
 
+// wantText checks what the text of the one condition has in it.
+func (n *node) wantText(want string) {
+	n.t.Helper()
+	if all := n.status().Conditions; len(all) != 1 || !strings.Contains(all[0].Text, want) {
+		n.t.Errorf("conditions %+v, not %q", all, want)
+	}
+}
+
+// What happened last is why nothing is there.
+func TestMissingSaysWhatHappenedLast(t *testing.T) {
+	bubble(t, func(_ *testing.T, n *node, _ *storetest.Memory) {
+		n.manifest("app", requires("app", "", "K"))
+		n.put("K", "an operator's")
+		a := n.provider("default", "a", "http://a")
+		n.up()
+		n.del("K")
+		n.wantEnv("http://a")
+		a.says(store.Left)
+		n.wantConditions("missing K")
+		n.wantText("every provider of K was withdrawn; app keeps its last good values")
+		n.put("K", "another")
+		n.wantEnv("another")
+		n.del("K")
+		n.wantConditions("missing K")
+		n.wantText("K deleted at revision ")
+	})
+}
+
 func TestADeadProviderLeavesItsLastGoodValueAndAWithdrawnOneDoesNot(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
 		n.write(n.cfg.Attributes[0], "K = \"fallback\"\n")
@@ -95,10 +123,11 @@ func TestADeadProviderLeavesItsLastGoodValueAndAWithdrawnOneDoesNot(t *testing.T
 		a := n.provider("default", "a", "http://a")
 		n.up()
 		n.wantEnv("http://a")
-		for _, away := range []store.State{store.Down, store.Draining, store.Standby} {
+		for away, why := range map[store.State]string{store.Down: "is down", store.Draining: "drains", store.Standby: "stands by"} {
 			a.says(away)
 			n.wantEnv("http://a")
 			n.wantConditions("degraded K")
+			n.wantText(" old: a/api " + why)
 		}
 		a.says(store.Up)
 		n.wantConditions()
@@ -106,6 +135,8 @@ func TestADeadProviderLeavesItsLastGoodValueAndAWithdrawnOneDoesNot(t *testing.T
 		time.Sleep(time.Hour)
 		n.wantEnv("http://a")
 		n.wantConditions("degraded K")
+		n.wantText("K is last known good, 1 h old: a/api expired")
+		n.wantWhy("K", "a/api expired")
 		n.stop()
 		n.up() // the replica remembers that it expired
 		time.Sleep(time.Hour)

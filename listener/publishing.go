@@ -341,8 +341,9 @@ func (a *Agent) Drain(ctx context.Context, who, reason string) error {
 // Undrain ends a drain; changed is false when there was none.
 func (a *Agent) Undrain(ctx context.Context) (changed bool, err error) {
 	err = a.publishes(ctx, func(p *publish.Publisher) error {
-		changed = changed || p.Status().Drain != nil
-		return p.Undrain(ctx)
+		was, err := p.Undrain(ctx)
+		changed = changed || was
+		return err
 	})
 	return changed, err
 }

@@ -47,7 +47,8 @@ func TestADrainDuringAReloadIsNotForgotten(t *testing.T) {
 				swap(time.Second)
 				first = false
 			}
-			return p.Undrain(t.Context())
+			_, err := p.Undrain(t.Context())
+			return err
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -348,6 +348,22 @@ func TestAnOutageOfAnyLengthChangesNothing(t *testing.T) {
 	})
 }
 
+// wantWhy checks what resolve says of a key of the service app.
+func (n *node) wantWhy(key, want string) {
+	n.t.Helper()
+	vars, err := n.agent.Resolve(n.t.Context(), "app", false)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, v := range vars {
+		for _, k := range v.Keys {
+			if k.Key == key && k.Why != want {
+				n.t.Errorf("%s: %q, not %q", key, k.Why, want)
+			}
+		}
+	}
+}
+
 func TestAWipedStoreChangesNothingUntilAcceptOrAWrite(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
 		n.manifest("app", requires("app", "", "A", "B"))
@@ -364,6 +380,7 @@ func TestAWipedStoreChangesNothingUntilAcceptOrAWrite(t *testing.T) {
 		if c := n.conditions(); !slices.Contains(c, "store regression") {
 			t.Errorf("conditions %v", c)
 		}
+		n.wantWhy("A", "held: the store went back")
 		n.put("A", "2") // a new write takes that key; the other stays
 		n.wantSteps("node", "node")
 		if got := n.env("app"); got != "export V_A='2'\nexport V_B='1'\n" {

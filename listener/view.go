@@ -29,7 +29,8 @@ type view struct {
 	// expiries are the providers that expired within the last protectWindow.
 	expiries []valueKey
 	keeps    bool // the removal of some is held
-	// gone holds the revision at which a followed value was deleted.
+	// gone holds the revision at which a followed value was deleted, unless a
+	// provider of its key said something since.
 	gone map[valueKey]uint64
 	// held values stay as they were (or absent), since the Reset of that
 	// revision went backwards: docs/operations.md, "the store went back".
@@ -358,23 +359,31 @@ func (v *view) proven(key string) bool {
 		return false
 	}
 	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
-		if _, held := v.held[k]; held || v.entries[k].bad != "" {
+		if v.entries[k].bad != "" {
 			return false
 		}
 	}
-	for _, k := range v.members[key] {
+	return !v.holds(key)
+}
+
+// holds reports whether something of key stays as it was before the store went back.
+func (v *view) holds(key string) bool {
+	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
 		if _, held := v.held[k]; held {
-			return false
+			return true
 		}
 	}
-	return true
+	return slices.ContainsFunc(v.members[key], func(k valueKey) bool {
+		_, held := v.held[k]
+		return held
+	})
 }
 
 // knows reports whether the store or its replica said anything of key.
 func (v *view) knows(key string) bool { return v.known && v.followed[key] }
 
 // deletedAt is the revision at which the last value of key was deleted, 0 if
-// this agent did not see it.
+// this agent did not see it, or if it is not why there is nothing now.
 func (v *view) deletedAt(key string) uint64 {
 	return max(v.gone[valueKey{key: key}], v.gone[valueKey{key: key, region: v.region}])
 }

@@ -86,17 +86,18 @@ func (p *Publisher) Drain(ctx context.Context, who, reason string, shutdown bool
 }
 
 // Undrain ends a drain, and what Drain with shutdown or Withdraw began:
-// the node publishes again, as its checks allow. Without one it does nothing.
-// It returns when the disk has it.
-func (p *Publisher) Undrain(context.Context) error {
+// the node publishes again, as its checks allow; changed is false when there
+// was no drain. It returns when the disk has it.
+func (p *Publisher) Undrain(context.Context) (changed bool, err error) {
 	p.files.Lock()
 	defer p.files.Unlock()
-	err := os.Remove(drainPath(p.o.StateDir))
+	changed = p.draining()
+	err = os.Remove(drainPath(p.o.StateDir))
 	if err == nil {
 		err = atomicfile.SyncDir(p.o.StateDir)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("undrain: %w", err)
+		return false, fmt.Errorf("undrain: %w", err)
 	}
 	p.change(func(in *wanted) {
 		if in.leave != nil {
@@ -104,7 +105,7 @@ func (p *Publisher) Undrain(context.Context) error {
 		}
 		in.drain, in.leave = nil, nil
 	})
-	return nil
+	return changed, nil
 }
 
 // Withdraw makes all entries left at once and closes the session. It returns

@@ -22,7 +22,7 @@ func (n *node) drain(t *testing.T) {
 
 func (n *node) undrain(t *testing.T) {
 	t.Helper()
-	if err := n.p.Undrain(context.Background()); err != nil {
+	if _, err := n.p.Undrain(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Wait()
@@ -294,5 +294,33 @@ func TestDrainUnreadable(t *testing.T) {
 		}
 		n.undrain(t)
 		fl.is(n.path("API_URL", "api"), store.Up)
+	})
+}
+
+// While the store hangs no turn ends; what was asked for is told all the same,
+// or listener drain would wait for what listener undrain ended long ago.
+func TestDrainIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		p, err := New(fl.options("web1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Drain(t.Context(), "ann", "new disk", false); err != nil {
+			t.Fatal(err)
+		}
+		drained := p.Status()
+		if d := drained.Drain; d == nil || d.State != "draining" || d.Reason != "new disk" {
+			t.Errorf("after drain: %+v", d)
+		}
+		for _, want := range []bool{true, false} {
+			if changed, err := p.Undrain(t.Context()); err != nil || changed != want {
+				t.Errorf("undrain: %v %v, not %v", changed, err, want)
+			}
+			p.tell(drained) // the turn that began before
+			if d := p.Status().Drain; d != nil {
+				t.Errorf("after undrain: %+v", d)
+			}
+		}
 	})
 }

@@ -116,7 +116,7 @@ func (g *game) play(a act) {
 	case "drain":
 		err = n.p.Drain(ctx, "ann", "", false)
 	case "undrain":
-		err = n.p.Undrain(ctx)
+		_, err = n.p.Undrain(ctx)
 	case "delete":
 		_, err = g.m.Commit(ctx, nil, store.Delete(n.path("WWW_URL", "www")), store.Delete(space.Node(n.o.Node)))
 	case "garbage":

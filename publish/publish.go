@@ -184,6 +184,13 @@ func (p *Publisher) Status() Status {
 	defer p.mu.Unlock()
 	s := p.report
 	s.Checks = p.checksLocked()
+	// A turn takes as long as the store does; what was asked for is told at once.
+	switch d := p.in.drain; {
+	case d == nil:
+		s.Drain = nil
+	case s.Drain == nil || !s.Drain.Since.Equal(d.Since):
+		s.Drain = d.status(p.o.DrainWait, time.Now(), false)
+	}
 	return s
 }
 

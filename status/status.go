@@ -194,7 +194,8 @@ type ResolvedKey struct {
 	// "attributes", "attributes of region R", "default", "last known good", "missing".
 	Origin   string `json:"origin"`
 	Revision uint64 `json:"revision,omitempty"`
-	// Why says what decided among several providers.
+	// Why says what decided among several providers, or why a value that the
+	// store does not have any more stays.
 	Why string `json:"why,omitempty"`
 	// Seen is when this agent first saw that revision.
 	Seen time.Time `json:"seen,omitzero"`

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -35,13 +36,22 @@ func (s Status) Text(w io.Writer, now time.Time, width int) error {
 	return err
 }
 
-// balancers shows those that do not do what the store says.
+// balancers shows those first that do not do what the store says.
 func (p *page) balancers(bs []Balancer) {
-	for _, b := range bs {
+	bs = slices.Clone(bs)
+	slices.SortStableFunc(bs, func(a, b Balancer) int { return cmp.Compare(okLast(a), okLast(b)) })
+	for i, b := range bs {
+		// Two lines for this one, one for "more", six for what conditions and services need.
+		if p.room() < 2+1+6 {
+			if i > 0 {
+				p.row("", "and %s: see `listener status -o json`", count(len(bs)-i, "more balancer", "more balancers"))
+			}
+			return // those that failed are conditions, too
+		}
 		text := b.Kind + " " + b.Path + ": "
 		switch b.State {
 		case "ok":
-			continue
+			text += "ok, " + count(b.Frontends, "frontend", "frontends") + ", " + count(b.Servers, "server", "servers")
 		case "due":
 			text += "an update is made"
 		case "waiting":
@@ -56,6 +66,13 @@ func (p *page) balancers(bs []Balancer) {
 		}
 		p.row("balancer", "%s", text)
 	}
+}
+
+func okLast(b Balancer) int {
+	if b.State == "ok" {
+		return 1
+	}
+	return 0
 }
 
 func (p *page) onOff(s Status) string {

@@ -112,6 +112,21 @@ services  none
 	}
 }
 
+// Those that fail come first; of what is ok one sees that it leads somewhere.
+func TestBalancersText(t *testing.T) {
+	s := Status{Store: Store{Kind: "local", State: "ok"}, Balancers: []Balancer{
+		{Kind: "internal", Path: "/a.cfg", State: "ok", Frontends: 1, Servers: 2},
+		{Kind: "public", Path: "/b.cfg", State: "failed", Error: "no such file"},
+	}}
+	want := `balancer  public /b.cfg: FAILED: no such file
+balancer  internal /a.cfg: ok, 1 frontend, 2 servers
+services  none
+`
+	if got := text(t, s); !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // However much there is to say, it is one screen.
 func TestStatusFits(t *testing.T) {
 	for n := range 60 {
@@ -122,6 +137,7 @@ func TestStatusFits(t *testing.T) {
 			s.Conditions = append(s.Conditions, Condition{Name: "missing", Severity: "error", Text: strings.Repeat("long ", 50)})
 			s.Failures = append(s.Failures, s.Failures[0])
 			s.Publishing.Checks = append(s.Publishing.Checks, CheckResult{State: "down", Error: strings.Repeat("no ", 40)})
+			s.Balancers = append(s.Balancers, Balancer{State: "failed", Error: strings.Repeat("long ", 50)})
 			s.Publishing.Published = append(s.Publishing.Published, Published{Key: "K", State: "down", Error: strings.Repeat("no ", 40)})
 		}
 		got := text(t, s)

@@ -30,12 +30,9 @@ until listener undrain. A node that is drained keeps who drained it and why.`,
 				if err := cl.Drain(c.Context(), req); err != nil {
 					return err
 				}
-				began := false
 				st, err := poll(c.Context(), cl, 0, func(st status.Status) bool {
 					d := drainOf(st)
-					ended := began && d == nil // somebody said undrain
-					began = began || d != nil
-					return ended || began && (!wait || d.State == "drained")
+					return d == nil || !wait || d.State == "drained" // nil: somebody said undrain
 				})
 				if err != nil {
 					return err

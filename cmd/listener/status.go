@@ -26,7 +26,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Long: `Show on one screen: is it on, what runs, what is pending and why, which gate
 holds it until when, what is missing or degraded since when, what failed with
 its last lines; a drained node, checks that are down, what it provides that is not
-up. Exits 0 if the agent answers, 5 if not.
+up, its balancers. Exits 0 if the agent answers, 5 if not.
 
 --check is for monitoring: one line, and exit 0 when the agent is on, reaches
 its store, no step failed last time, no service waits and no condition is a
