@@ -188,7 +188,8 @@ type History struct {
 
 // Publish is the table [publish].
 type Publish struct {
-	// How long the entries of a node that died stay in the store; at least 1s.
+	// How long the entries of a node that died stay in the store; at least 1s. A new one counts from the node's next
+	// session on: after a boot, or when the store ended the present one.
 	TTL time.Duration `toml:"ttl"`
 	// How often a node compares what it published with the store; at least 1s.
 	AntiEntropy time.Duration `toml:"anti_entropy"`

@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/listener-agent/listener/status"
@@ -35,10 +34,7 @@ func (a *Agent) headline() string {
 	case !a.booted:
 		return "waiting for the store"
 	}
-	if n := len(a.table.ids); n != 1 {
-		return fmt.Sprintf("on, %d services", n)
-	}
-	return "on, 1 service"
+	return "on, " + status.Count(len(a.table.ids), "service")
 }
 
 // worst is the first of the gravest conditions.

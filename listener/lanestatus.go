@@ -215,7 +215,7 @@ func (a *Agent) laneConditions(add func(status.Condition)) {
 		if failed != "" {
 			add(status.Condition{
 				Name: "balancer failing", Severity: grave, Key: l.cfg.Path, Text: failed,
-				Hint: "it is tried again by itself, and after each successful provision; the old file stays in force",
+				Hint: "it is tried again by itself, and after each successful provision; until then the balancer goes on with what it has read",
 			})
 		}
 		if l.plan == nil {

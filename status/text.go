@@ -255,6 +255,14 @@ func label(severity string) string {
 	return severity
 }
 
+// Count is n things in words: "1 service", "2 services".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func (p *page) services(ss []Service) {
 	if len(ss) == 0 {
 		p.row("services", "none")

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/listener-agent/listener/graph"
+	"github.com/listener-agent/listener/status"
 )
 
 // checkFleet checks files as check does, then the fleet. The worst finding is
@@ -55,7 +56,8 @@ func (k *checker) fleetText(w io.Writer, in graph.Input) error {
 	if len(k.Problems)+len(k.Fleet) > 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "ok: %d services of node %s, %d providers and %d nodes of the federation %s\n",
-		len(in.Manifests), in.Node, len(in.Fleet.Providers), len(in.Fleet.Nodes), in.Federation)
+	_, err := fmt.Fprintf(w, "ok: %s of node %s, %s and %s of the federation %s\n",
+		status.Count(len(in.Manifests), "service"), in.Node, status.Count(len(in.Fleet.Providers), "provider"),
+		status.Count(len(in.Fleet.Nodes), "node"), in.Federation)
 	return err
 }

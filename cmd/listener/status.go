@@ -111,7 +111,7 @@ func (a *app) check(st status.Status) error {
 			return err
 		}
 	} else if len(problems) == 0 {
-		return a.printf("OK: on, %s, %d services\n", st.Store.State, len(st.Services))
+		return a.printf("OK: on, %s, %s\n", st.Store.State, status.Count(len(st.Services), "service"))
 	} else if err := a.printf("PROBLEM: %s\n", strings.Join(problems, "; ")); err != nil {
 		return err
 	}
