@@ -38,7 +38,7 @@ test-systemd: ## the agent as a service of a real systemd, in a container (needs
 DRAGGED := google.golang.org go.uber.org go.etcd.io/etcd golang.org/x github.com/nats-io github.com/grpc-ecosystem \
 	github.com/klauspost github.com/spf13 github.com/go-json-experiment vendor/golang.org/x \
 	github.com/BurntSushi net text/template text/tabwriter encoding/gob encoding/asn1 crypto/tls crypto/x509 \
-	crypto/internal/fips140 math/big regexp flag mime log/slog encoding/json \
+	crypto/internal/fips140 math/big regexp flag mime log/slog encoding/json reflect \
 	./api ./balancer ./cmd/listener ./config ./graph ./internal ./manifest ./provision ./publish ./render ./status ./store
 SMALL := -tags grpcnotrace $(foreach p,$(DRAGGED),-gcflags='$(p)/...=-l')
 
