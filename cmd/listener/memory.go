@@ -13,8 +13,9 @@ import (
 const gcPercent = 50
 
 // trimAfter is how long after the last event memory goes back to the system:
-// the command has started by then, and a burst of runs is one trim.
-const trimAfter = 2 * time.Second
+// the command has started by then, the node's record is written, and a burst of
+// runs is one trim.
+const trimAfter = 4 * time.Second
 
 // trimmer returns what a start or a run left behind. The runtime does that,
 // too, but takes minutes when nothing is allocated.
