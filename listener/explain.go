@@ -87,7 +87,7 @@ func (a *Agent) Resolve(ctx context.Context, service string, reveal bool) (out [
 			err = fmt.Errorf("service %s: %w", service, store.ErrNotFound)
 			return
 		}
-		a.table.resolve()
+		a.resolve()
 		out = a.resolved(r, reveal)
 	})
 	if doErr != nil {

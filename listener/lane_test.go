@@ -102,6 +102,30 @@ func TestALocalBalancerMovesProvidersWithoutARun(t *testing.T) {
 	})
 }
 
+// Who asks just when a provider came is told of it as the balancer will have it.
+func TestWhoAsksAtOnceIsToldTheBalancersAddress(t *testing.T) {
+	for range 20 { // the loop takes the provider or the question first
+		bubble(t, func(t *testing.T, n *node, _ *storetest.Memory) {
+			n.balance("local")
+			n.manifest("app", requires("app", "", "K"))
+			n.up()
+			time.Sleep(time.Minute)
+			busy, told := make(chan struct{}), make(chan string, 1)
+			go func() { _ = n.agent.do(t.Context(), func() { <-busy }) }()
+			n.server("a", "10.0.0.7:80")
+			go func() {
+				env, err := n.agent.Environment(t.Context(), "app")
+				told <- fmt.Sprint(env.Vars["V_K"], err)
+			}()
+			time.Sleep(time.Second)
+			close(busy)
+			if got := <-told; got != "<nil>" && got != "http://127.0.0.1:9000/api<nil>" {
+				t.Errorf("told %s", got)
+			}
+		})
+	}
+}
+
 func TestAProvisionDelaysNoBalancer(t *testing.T) {
 	bubble(t, func(_ *testing.T, n *node, _ *storetest.Memory) {
 		n.balance("local")

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/listener-agent/listener/resolve"
@@ -308,18 +309,22 @@ func (v *view) whyUnproven(key string) string {
 	if v.holds(key) {
 		return wentBack
 	}
-	var away []string
-	for _, k := range v.members[key] {
-		if e := v.entries[k]; v.memberState(e) == resolve.Away {
-			away = append(away, k.node+"/"+k.service+" "+awayText(e))
-		}
-	}
 	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
 		if v.entries[k].bad != "" {
 			return "the value in the store cannot be used"
 		}
 	}
-	return shorten(away, maxAway)
+	var away []string
+	for _, k := range v.members[key] { // there may be thousands, and each look asks
+		switch e := v.entries[k]; {
+		case v.memberState(e) != resolve.Away:
+		case len(away) == maxAway:
+			return strings.Join(away, ", ") + " and more"
+		default:
+			away = append(away, k.node+"/"+k.service+" "+awayText(e))
+		}
+	}
+	return strings.Join(away, ", ")
 }
 
 const wentBack = "the store went back"

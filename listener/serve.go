@@ -25,7 +25,7 @@ func (a *Agent) Status(ctx context.Context) (s status.Status, err error) {
 
 func (a *Agent) status() status.Status {
 	if a.booted {
-		a.table.resolve() // what came since the loop looked last
+		a.resolve() // what came since the loop looked last
 	}
 	now := a.now()
 	w := a.due(now)

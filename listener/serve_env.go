@@ -23,7 +23,7 @@ type follower struct {
 func (a *Agent) Environment(ctx context.Context, service string) (env status.Environment, err error) {
 	doErr := a.do(ctx, func() {
 		if a.booted {
-			a.table.resolve()
+			a.resolve()
 		}
 		var ok bool
 		if env, ok = a.environment(service); !ok {
