@@ -41,6 +41,7 @@ func script() *rapid.Generator[[]act] {
 		"garbage replica", "drift",
 		"provide", "provide", "provide", "fall", "leave", "die", "expire all", "garble",
 		"drain", "undrain", "accept key", "lane drift", "lane off", "balance",
+		"lag", "lag",
 	}
 	one := rapid.Custom(func(t *rapid.T) act {
 		return act{
@@ -149,6 +150,8 @@ func (w *world) play(a act) {
 		w.m.Heal()
 	case "restart store":
 		w.m.Restart()
+	case "lag": // of the Watches to come
+		w.lag.Store(int64(a.N) * int64(400*time.Millisecond))
 	case "wipe":
 		w.m.Wipe()
 	case "set back":
@@ -303,7 +306,9 @@ func TestMachine(t *testing.T) {
 				c.RegionOrder = []string{"far"}
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
-			w := &world{node: n, m: m, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}, sessions: map[int]store.Session{}, garbled: map[int]bool{}}
+			slow := &lagging{Store: m}
+			n.store = slow
+			w := &world{node: n, m: m, lag: &slow.lag, edits: map[string]int{}, there: map[string]bool{}, seen: map[string]string{}, sessions: map[int]store.Session{}, garbled: map[int]bool{}}
 			n.balance("local", func(b *config.Balancer) { b.Check, b.Reload = nil, nil })
 			n.reloadConfig = func() (*config.Config, error) { return w.cfg, nil }
 			n.runner.use(w.command)

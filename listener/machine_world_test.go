@@ -17,6 +17,7 @@ import (
 type world struct {
 	*node
 	m        *storetest.Memory
+	lag      *atomic.Int64 // nanoseconds until a Watch says its first word
 	fail     atomic.Bool
 	slow     atomic.Int64 // nanoseconds that each step takes
 	boots    int

@@ -30,7 +30,8 @@ type view struct {
 	expiries []valueKey
 	keeps    bool // the removal of some is held
 	// gone holds the revision at which a followed value was deleted, unless a
-	// provider of its key said something since.
+	// provider of its key said something since; and, of providers, at which
+	// one went while asking.
 	gone map[valueKey]uint64
 	// held values stay as they were (or absent), since the Reset of that
 	// revision went backwards: docs/operations.md, "the store went back".
@@ -43,6 +44,10 @@ type view struct {
 
 	// rev is the newest revision of the store that was seen.
 	rev uint64
+	// asking: another Watch was asked for at revision asked, and has yet to say
+	// its first word.
+	asking bool
+	asked  uint64
 	// known: a Reset or the replica said something; auth: the first Reset
 	// came in this process and the link holds.
 	known, auth, reset bool
@@ -138,19 +143,20 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 		v.auth, v.err = false, u.Err
 		return nil, true
 	case store.Reset:
-		v.applyReset(u, keys, now)
+		v.applyReset(u, keys, v.rev, now)
+		v.asked = min(v.asked, v.rev)
 		return nil, true
 	}
 	set := map[string]bool{}
 	for _, kv := range u.KVs {
-		if k, ok := v.place(kv.Key); ok {
+		if k, ok := v.place(kv.Key); ok && v.newest(k) <= kv.Rev {
 			delete(v.held, k)
 			v.put(k, kv, now)
 			set[k.key] = true
 		}
 	}
 	for _, g := range u.Gone {
-		if k, ok := v.place(g.Key); ok {
+		if k, ok := v.place(g.Key); ok && v.newest(k) <= g.Rev {
 			if g.Expired && v.held[k] > 0 && v.present(k) {
 				continue // nobody wrote it: what the store had again has ended
 			}
@@ -171,102 +177,12 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	return touched, false
 }
 
-// applyReset replaces the picture. When the store went backwards, or is not
-// the one that it was, what differs is held: an outage or a restored backup
-// changes no file.
-func (v *view) applyReset(u store.Update, keys []string, now time.Time) {
-	v.add(v.used)
-	v.used = nil
-	next := make(map[valueKey]store.KV, len(u.KVs))
-	regressed := v.known && (u.Rev < v.rev || u.OtherHistory)
-	for _, kv := range u.KVs {
-		if k, ok := v.place(kv.Key); ok {
-			next[k] = kv
-			if old, ok := v.entries[k]; ok && kv.Rev < old.rev {
-				regressed = true
-			}
-		}
-	}
-	follow := make(map[string]bool, len(keys))
-	for _, k := range keys {
-		follow[k] = true
-	}
-	if regressed {
-		v.hold(next, follow, u.Rev)
-	}
-	for k, kv := range next {
-		if at, ok := v.held[k]; ok && kv.Rev <= at {
-			continue
-		}
-		delete(v.held, k)
-		v.put(k, kv, now)
-	}
-	for k := range v.entries {
-		_, held := v.held[k]
-		switch _, ok := next[k]; {
-		case !follows(follow, k):
-			v.del(k)
-		case !ok && !held:
-			// Whether it expired or was deleted the Reset does not say.
-			v.lose(k, store.Gone{Rev: u.Rev, Expired: true}, now)
-		}
-	}
-	v.protectMembers(now)
-	for key := range v.members {
-		v.supersede(key, now)
-	}
-	for k := range v.held {
-		if _, there := next[k]; !follows(follow, k) || !there && !v.present(k) {
-			delete(v.held, k) // the store says what is held, too
-		}
-	}
-	if !v.auth {
-		v.since = now
-	}
-	v.followed, v.rev = follow, u.Rev
-	v.known, v.auth, v.reset, v.err, v.replicaAt = true, true, true, nil, time.Time{}
-}
-
-// hold marks every value that was followed before and is absent, different or
-// new in next.
-func (v *view) hold(next map[valueKey]store.KV, follow map[string]bool, at uint64) {
-	for k, e := range v.entries {
-		kv, ok := next[k]
-		if !follows(follow, k) || e.absent() {
-			continue
-		}
-		if !ok || v.differs(k, e, kv) {
-			v.held[k] = at
-			e.rev = min(e.rev, kv.Rev) // so that the same state is not a regression again
-			v.entries[k] = e
-		}
-	}
-	for k := range next {
-		if e, had := v.entries[k]; (!had || e.absent()) && follows(v.followed, k) {
-			v.held[k] = at
-		}
-	}
-}
-
-// present reports whether there is a value, or a provider that neither expired
-// nor left.
-func (v *view) present(k valueKey) bool {
-	e, ok := v.entries[k]
-	return ok && (e.member == nil || serving(e.p.State) && !e.absent())
-}
-
-// differs reports whether kv says something else than e.
-func (v *view) differs(k valueKey, e entry, kv store.KV) bool {
-	if k.provider() {
-		return string(kv.Value) != e.text
-	}
-	text, err := valueText(kv.Value)
-	return err != nil || text != e.text
-}
-
 // lose takes the removal of what was followed.
 func (v *view) lose(k valueKey, g store.Gone, now time.Time) {
 	if k.provider() {
+		if v.asking && g.Key != "" {
+			v.gone[k] = g.Rev
+		}
 		v.loseMember(k, g.Expired, now)
 		return
 	}

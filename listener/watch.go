@@ -49,6 +49,7 @@ func (a *Agent) refreshWatch() {
 	}
 	w.gen++
 	w.keys, w.force = keys, false
+	a.view.ask()
 	if w.live != 0 {
 		w.askUntil = time.Now().Add(a.cfg.Store.BootWait)
 	}
@@ -92,7 +93,8 @@ func (a *Agent) forward(ctx context.Context, gen int, ch <-chan store.Update) {
 // the live one at its Reset.
 func (a *Agent) onUpdate(t tagged) {
 	w := &a.watch
-	if t.gen == w.gen && t.gen != w.live && t.u.Kind == store.Reset {
+	successor := t.gen == w.gen && t.gen != w.live && t.u.Kind == store.Reset
+	if successor {
 		if end := w.cancel[w.live]; end != nil {
 			end()
 			delete(w.cancel, w.live)
@@ -104,7 +106,13 @@ func (a *Agent) onUpdate(t tagged) {
 		return
 	}
 	was := a.view.auth
-	touched, all := a.view.apply(t.u, w.liveKeys, time.Now())
+	var touched []string
+	all := successor
+	if successor {
+		a.view.takeOver(t.u, w.liveKeys, time.Now())
+	} else {
+		touched, all = a.view.apply(t.u, w.liveKeys, time.Now())
+	}
 	switch t.u.Kind {
 	case store.Lost:
 		if was || w.live == 0 {

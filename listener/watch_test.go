@@ -1,11 +1,45 @@
 package listener
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
+
+// lagging is a store whose Watches take their time to say anything, as one
+// that is asked over a network: what they say first is of long ago, and so is
+// what follows.
+type lagging struct {
+	store.Store
+	lag atomic.Int64 // nanoseconds
+}
+
+func (l *lagging) Watch(ctx context.Context, prefixes ...string) <-chan store.Update {
+	in, out := l.Store.Watch(ctx, prefixes...), make(chan store.Update)
+	lag := time.Duration(l.lag.Load())
+	go func() {
+		defer close(out)
+		n := 0
+		for u := range in {
+			if n++; n <= 2 {
+				select {
+				case <-time.After(lag):
+				case <-ctx.Done():
+				}
+			}
+			select {
+			case out <- u:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return out
+}
 
 // What the watch in another federation still says when the node changes to a
 // new one is nothing of that: the store has not been asked yet.
@@ -27,4 +61,120 @@ func TestAResetOfTheLastFederationSaysNothingOfTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// What the present Watch tells while the next one has yet to tell its first
+// state is newer than that: the store did not go back, and nothing else does.
+func TestAWatchIsOvertaken(t *testing.T) {
+	type world struct {
+		*node
+		m *storetest.Memory
+		p *provider
+	}
+	for name, c := range map[string]struct {
+		before, meanwhile func(w *world)
+		env               string
+		conditions        []string
+		read              bool // conditions come with what is read only
+	}{
+		"a new value": {
+			before:    func(*world) {},
+			meanwhile: func(w *world) { w.put("K", "two") },
+			env:       "export V_K='two'\n",
+		},
+		"a value that is written": {
+			before:    func(w *world) { w.put("K", "one") },
+			meanwhile: func(w *world) { w.put("K", "two") },
+			env:       "export V_K='two'\n",
+		},
+		"a value that is deleted": {
+			before:     func(w *world) { w.put("K", "one") },
+			meanwhile:  func(w *world) { w.del("K") },
+			env:        "export V_K='one'\n",
+			conditions: []string{"missing K"},
+		},
+		"a provider that comes": {
+			before:    func(*world) {},
+			meanwhile: func(w *world) { w.provider("default", "a", "http://a") },
+			env:       "export V_K='http://a'\n",
+		},
+		"a provider that leaves, and another one": {
+			before: func(w *world) { w.p = w.provider("default", "a", "http://a") },
+			meanwhile: func(w *world) {
+				w.provider("default", "b", "http://b")
+				synctest.Wait()
+				if err := w.p.session.Close(w.t.Context()); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+			env: "export V_K='http://b'\n",
+		},
+		"a regression that is accepted": {
+			before: func(w *world) {
+				w.put("K", "one")
+				synctest.Wait()
+				w.m.Wipe()
+				w.put("M", "there")
+				synctest.Wait()
+			},
+			meanwhile: func(w *world) {
+				w.wantConditions("store regression")
+				time.Sleep(time.Minute)
+				if _, err := w.agent.Accept(w.t.Context(), ""); err != nil {
+					w.t.Fatal(err)
+				}
+				synctest.Wait()
+				w.put("M", "again")
+			},
+			env:        "export V_K='one'\n",
+			conditions: []string{"missing K"},
+			read:       true,
+		},
+		"the store goes back indeed": {
+			before: func(w *world) { w.put("K", "zero"); w.put("K", "one") },
+			meanwhile: func(w *world) {
+				w.m.Wipe()
+				w.put("M", "there")
+			},
+			env:        "export V_K='one'\n",
+			conditions: []string{"store regression"},
+			read:       true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node, m *storetest.Memory) {
+				slow := &lagging{Store: m}
+				n.store = slow
+				n.put("M", "there")
+				n.manifest("app", requires("app", "", "K"))
+				n.up()
+				synctest.Wait()
+				w := &world{node: n, m: m}
+				c.before(w)
+				synctest.Wait()
+				slow.lag.Store(int64(time.Second))
+				n.manifest("more", requires("more", `"command": false`, "M")) // another key to follow
+				n.reload()
+				c.meanwhile(w)
+				runs := -1
+				for i := range 40 {
+					time.Sleep(100 * time.Millisecond)
+					if i > 20 || !c.read {
+						n.wantConditions(c.conditions...)
+					}
+					if got := n.env("app"); got != c.env {
+						t.Fatalf("the file is %q, want %q", got, c.env)
+					}
+					if got := len(n.steps()); runs >= 0 && got != runs {
+						t.Fatalf("%d runs, there were %d", got, runs)
+					} else {
+						runs = got
+					}
+				}
+				n.put("K", "at last")
+				n.wantEnv("at last")
+				n.wantConditions()
+			})
+		})
+	}
 }
