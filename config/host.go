@@ -38,10 +38,11 @@ func sourceAddress(ctx context.Context, dst string) (string, bool) {
 	return addr.Addr().Unmap().String(), true
 }
 
-// defaultHost is the address for others: that of the route to the store, else
-// that of the default route; empty when there is none. Loopback and
-// link-local addresses are no use to others and do not count.
-func defaultHost(s Store) string {
+// DefaultHost is the address for others: that of the route to the store, else
+// that of the default route; empty when there is none (yet). Loopback and
+// link-local addresses are no use to others and do not count. It may look up
+// the store's name, and blocks for at most a second.
+func DefaultHost(s Store) string {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
 	defer cancel()
 	// No host has these (RFC 5737, RFC 3849): what routes them is the default route.

@@ -36,8 +36,8 @@ func TestSourceAddressGivesUp(t *testing.T) {
 // TestDefaultHostIsForOthers: a store on this machine does not make 127.0.0.1
 // the address that other nodes are told.
 func TestDefaultHostIsForOthers(t *testing.T) {
-	host := defaultHost(Store{Kind: kindEtcd, Etcd: Etcd{Endpoints: []string{"http://127.0.0.1:2379"}}})
-	if host != defaultHost(Store{Kind: kindLocal}) {
+	host := DefaultHost(Store{Kind: kindEtcd, Etcd: Etcd{Endpoints: []string{"http://127.0.0.1:2379"}}})
+	if host != DefaultHost(Store{Kind: kindLocal}) {
 		t.Errorf("a store on loopback makes the host %q", host)
 	}
 	if host == "" {

@@ -18,7 +18,7 @@ type Config struct {
 	// the host name as the kernel has it, domain included; where that is empty or localhost, "node-" and eight digits made from the machine id.
 	Node string `toml:"node" default:"the host name"`
 	// The address or name under which other nodes reach this one: what {HOST} becomes. The default is the source
-	// address of the route to the store, else of the default route; where there is none it is empty, and services that use {HOST} wait.
+	// address of the route to the store, else of the default route; where there is none, services that use {HOST} wait until there is one.
 	Host string `toml:"host" default:"the address of the route to the store"`
 	// The segregated world of services that this node belongs to, at most 253 bytes. Empty: the one kept in
 	// state_dir, else the one that the manifests name, else "default".

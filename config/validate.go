@@ -27,7 +27,7 @@ func (l *loader) finish() (*Config, error) {
 		return nil, err
 	}
 	if l.cfg.Host == "" && !l.skipHost {
-		l.cfg.Host = defaultHost(l.cfg.Store)
+		l.cfg.Host = DefaultHost(l.cfg.Store)
 	}
 	return l.cfg, nil
 }

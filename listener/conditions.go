@@ -226,7 +226,7 @@ func (a *Agent) serviceConditions(id string, r *row, add func(status.Condition))
 		for _, key := range r.res.Missing {
 			hint := "`listener put " + key + " VALUE`, or give it in the attributes"
 			if key == "HOST" || key == "PORT" {
-				hint = map[string]string{"HOST": "set host in the settings", "PORT": "set local_port or environment.PORT in the manifest"}[key]
+				hint = map[string]string{"HOST": "it comes with a route to the store, or set host in the settings", "PORT": "set local_port or environment.PORT in the manifest"}[key]
 			}
 			add(status.Condition{
 				Name: "waiting", Severity: warning, Service: id, Key: key,

@@ -144,6 +144,7 @@ type Agent struct {
 	wg          sync.WaitGroup
 	runCtx      context.Context
 	saidOwners  bool // that user and group are ignored
+	findingHost bool // a goroutine looks for it
 
 	stopWatching context.CancelFunc // of the files
 }
@@ -313,6 +314,7 @@ func (a *Agent) step() time.Duration {
 	a.saveManifests()
 	a.attributesGone()
 	a.boot()
+	a.findHost()
 	a.refreshWatch()
 	a.stopAsking()
 	if a.replica.late {
