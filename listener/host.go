@@ -3,8 +3,6 @@ package listener
 import (
 	"fmt"
 	"time"
-
-	"github.com/listener-agent/listener/config"
 )
 
 // hostPause is the longest pause between two looks for this node's address.
@@ -17,7 +15,6 @@ func (a *Agent) findHost() {
 		return
 	}
 	a.findingHost = true
-	store := a.cfg.Store
 	a.wg.Go(func() {
 		for pause := time.Second; ; pause = min(2*pause, hostPause) {
 			select {
@@ -25,7 +22,7 @@ func (a *Agent) findHost() {
 			case <-a.runCtx.Done():
 				return
 			}
-			if host := config.DefaultHost(store); host != "" {
+			if host := a.opt.FindHost(); host != "" {
 				a.post(func() { a.hostFound(host) })
 				return
 			}

@@ -65,6 +65,8 @@ type Options struct {
 	Clock func() throttle.Now
 	// MachineID replaces /etc/machine-id, for tests.
 	MachineID string
+	// FindHost replaces config.DefaultHost, for tests. It may block for a second.
+	FindHost func() string
 	// NoPublish keeps what this node provides to itself. For one pass.
 	NoPublish bool
 	// ShuttingDown says whether the machine is going down, so that an agent
@@ -176,6 +178,9 @@ func New(o Options) (*Agent, error) {
 			return nil, fmt.Errorf("new agent: %w", err)
 		}
 		a.clock = func() throttle.Now { now, _ := throttle.Clock(); return now }
+	}
+	if a.opt.FindHost == nil {
+		a.opt.FindHost = func() string { return config.DefaultHost(o.Config.Store) }
 	}
 	if a.opt.MachineID == "" {
 		id, _ := os.ReadFile("/etc/machine-id")

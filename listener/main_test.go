@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,6 +165,8 @@ type node struct {
 	alive        func(headline string)
 	aliveEvery   time.Duration
 
+	address atomic.Value // what is found where the settings have no host; nil: none
+
 	agent *Agent
 	stop  func()
 }
@@ -205,7 +208,7 @@ func (n *node) up() *node {
 	n.t.Helper()
 	a, err := New(Options{
 		Config: n.cfg, Store: n.store, Runner: n.runner, NoFileWatch: true, MachineID: "m1",
-		Clock: n.clock, Reload: n.reloadConfig, OnEvent: n.onEvent,
+		Clock: n.clock, Reload: n.reloadConfig, OnEvent: n.onEvent, FindHost: n.findHost,
 		Alive: n.alive, AliveEvery: n.aliveEvery,
 	})
 	if err != nil {
@@ -223,6 +226,11 @@ func (n *node) up() *node {
 		n.stop = nil
 	}
 	return n
+}
+
+func (n *node) findHost() string {
+	address, _ := n.address.Load().(string)
+	return address
 }
 
 func (n *node) clock() throttle.Now {

@@ -76,10 +76,8 @@ func TestAnUnknownHostTakesNothingBack(t *testing.T) {
 				if _, kv, _ := n.entry(); kv.Rev != was.Rev {
 					t.Errorf("the entry was %s, is %s", was.Value, kv.Value)
 				}
-				n.stop()
-				n.cfg.Host = "10.0.0.2"
-				n.up()
-				time.Sleep(time.Minute)
+				n.address.Store("10.0.0.2") // the network comes
+				time.Sleep(2 * time.Minute)
 				n.wantState(store.Up)
 				if _, _, p := n.entry(); p.Host != "10.0.0.2" {
 					t.Errorf("the entry is %+v", p)
