@@ -27,6 +27,7 @@ func (a *Agent) status() status.Status {
 	if a.booted {
 		a.resolve() // what came since the loop looked last
 	}
+	a.updateConditions()
 	now := a.now()
 	w := a.due(now)
 	s := status.Status{
