@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/fleettest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -60,6 +61,30 @@ func TestAgentOutages(t *testing.T) {
 	began := time.Now()
 	a.hasURL("two")
 	within(t, "acting on the newest value after a black hole", time.Since(began), 10*time.Second)
+}
+
+// A network that loses all that is sent, for longer than it takes to notice:
+// nothing is left over from that when it is back.
+func TestAgentBlackHole(t *testing.T) {
+	t.Parallel()
+	s := newProcess(t)
+	operator := s.bare(t)
+	link := fleettest.NewLink(t, s.client)
+	putURL(t, operator, "one")
+	a := newAgentAt(t, link.Start, "", "--store", "etcd://"+link.Address)
+	a.hasURL("one")
+	a.synced()
+	unchanged := a.unchanged()
+	link.Cut()
+	putURL(t, operator, "two")
+	a.condition("store unreachable", "unavailable")
+	time.Sleep(5 * time.Second) // some attempts long
+	unchanged("a black hole")
+	link.Heal()
+	began := time.Now()
+	a.hasURL("two")
+	within(t, "acting on the newest value after a black hole", time.Since(began), 10*time.Second)
+	a.synced()
 }
 
 // An older backup is restored: what the agent has stays, until a new value is

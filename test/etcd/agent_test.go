@@ -38,15 +38,22 @@ type agent struct {
 	bin  string
 	args []string
 	proc *exec.Cmd
+
+	launch func(*exec.Cmd) error // starts the program
 }
 
 func newAgent(t *testing.T, storeSettings string, args ...string) *agent {
+	t.Helper()
+	return newAgentAt(t, (*exec.Cmd).Start, storeSettings, args...)
+}
+
+func newAgentAt(t *testing.T, launch func(*exec.Cmd) error, storeSettings string, args ...string) *agent {
 	t.Helper()
 	bin, err := binary()
 	must(t, err)
 	dir, err := os.MkdirTemp("", "le") //nolint:usetesting // short: a socket's path must fit
 	must(t, err)
-	a := &agent{t: t, dir: dir, bin: bin, args: args}
+	a := &agent{t: t, dir: dir, bin: bin, args: args, launch: launch}
 	t.Cleanup(func() {
 		a.stop()
 		if log, err := os.ReadFile(a.path("log")); t.Failed() && err == nil {
@@ -98,7 +105,7 @@ func (a *agent) start() {
 	a.proc = exec.Command(a.bin, append([]string{"agent", "--config", a.path("listener.toml")}, a.args...)...)
 	a.proc.Stderr = log
 	a.proc.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(a.t, a.proc.Start())
+	must(a.t, a.launch(a.proc))
 }
 
 func (a *agent) stop() {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/fleettest"
 	"github.com/listener-agent/listener/store"
 )
 
@@ -100,6 +101,32 @@ func TestAgentOutages(t *testing.T) {
 	p.set(open)
 	n.ran(runs+1, "URL='while it was away'")
 	n.saysNot("replica serves")
+}
+
+// A network that loses all that is sent, for longer than it takes to notice:
+// nothing is left over from that when it is back.
+func TestAgentBlackHole(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	link := fleettest.NewLink(t, s.addr())
+	operator := openStore(t, options(s.url()))
+	n := newNode(t, "nats://"+link.Address, "")
+	n.launch = link.Start
+	n.start()
+	n.write(operator, "DATABASE_URL", "db0")
+	n.write(operator, "OTHER_URL", "o")
+	n.ran(1, "URL='db0'")
+	n.untouched("a black hole", func() {
+		link.Cut()
+		n.write(operator, "DATABASE_URL", "db1")
+		n.says("store unreachable")
+		time.Sleep(5 * time.Second) // some attempts long
+	})
+	link.Heal()
+	began := time.Now()
+	n.ran(2, "URL='db1'")
+	t.Logf("acting on the newest value after a black hole: %v, figure 10 s", time.Since(began).Round(time.Millisecond))
+	n.saysNot("store unreachable")
 }
 
 // An older copy of the store's data is put in place, with and without the

@@ -39,6 +39,8 @@ type node struct {
 	exe  string
 	args []string
 	cmd  *exec.Cmd
+
+	launch func(*exec.Cmd) error // starts the program
 }
 
 const manifestJSON = `{"id": "app", "command": true, "requires": {"URL": "{DATABASE_URL}", "OTHER": "{OTHER_URL}", "EXTRA": "{EXTRA?}"}}`
@@ -48,7 +50,7 @@ func newNode(t *testing.T, url, extra string) *node {
 	t.Helper()
 	exe, err := builtBinary()
 	must(t, err)
-	n := &node{t: t, dir: t.TempDir(), exe: exe}
+	n := &node{t: t, dir: t.TempDir(), exe: exe, launch: (*exec.Cmd).Start}
 	settings := fmt.Sprintf(`
 node = "n1"
 host = "127.0.0.1"
@@ -95,7 +97,7 @@ func (n *node) start() {
 	must(n.t, err)
 	defer log.Close()
 	n.cmd.Stderr = log
-	must(n.t, n.cmd.Start())
+	must(n.t, n.launch(n.cmd))
 }
 
 func (n *node) stop() {
