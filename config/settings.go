@@ -71,8 +71,8 @@ type Store struct {
 	Prefix string `toml:"prefix"`
 	// How long a start waits for the store before it goes on with the replica on disk. 0: does not wait.
 	BootWait time.Duration `toml:"boot_wait"`
-	// What this node keeps of the store: needed (the keys that its services name) or all (the whole federation). Later: today it is
-	// always needed.
+	// What this node keeps of the store: needed (the keys that its services name) or all (every value and provider of its federation, so
+	// that also services yet to come, and the command get, have them while the store is away).
 	Replica string `toml:"replica"`
 	// Directory of the local store, which is its file store.db. Empty: state_dir.
 	Path string `toml:"path" path:"text"`

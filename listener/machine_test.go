@@ -299,11 +299,13 @@ func (w *world) settle() {
 func TestMachine(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		acts := script().Draw(rt, "acts")
+		replica := rapid.SampledFrom([]string{"needed", "all"}).Draw(rt, "replica")
 		var problems []string
 		synctest.Test(t, func(t *testing.T) {
 			m := storetest.NewMemory()
 			n := newNode(t, m, func(c *config.Config) {
 				c.RegionOrder = []string{"far"}
+				c.Store.Replica = replica
 				c.Throttle = config.Throttle{Settle: time.Second, SettleMax: 10 * time.Second, MinInterval: 10 * time.Second, Burst: 6, Window: 10 * time.Minute}
 			})
 			slow := &lagging{Store: m}

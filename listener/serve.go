@@ -271,7 +271,7 @@ func (a *Agent) Region() string { return a.region }
 func (a *Agent) Replica(ctx context.Context, region, key string) (kv store.KV, old time.Duration, ok bool) {
 	err := a.do(ctx, func() {
 		e, has := a.view.entries[valueKey{region: region, key: key}]
-		if !has || e.none || !a.view.followed[key] || region != "" && region != a.region {
+		if !has || e.none || !a.view.follows(key) || region != "" && region != a.region {
 			return
 		}
 		ok = true

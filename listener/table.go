@@ -108,11 +108,15 @@ func (t *table) index() {
 	if slices.ContainsFunc(t.a.cfg.Balancers, func(b config.Balancer) bool { return b.Keys == "all" }) {
 		keys[allProviders] = nil
 	}
+	if t.a.cfg.Store.Replica == "all" {
+		keys = map[string][]string{allProviders: nil, allValues: nil}
+	}
 	t.required = slices.Sorted(maps.Keys(t.users))
 	t.followed = slices.Sorted(maps.Keys(keys))
 }
 
-// keys are those to follow: that some service requires, or a balancer serves.
+// keys are those to follow: that some service requires, or a balancer serves,
+// or all.
 func (t *table) keys() []string { return t.followed }
 
 func (t *table) staleAll() {

@@ -107,21 +107,33 @@ func (v *view) del(k valueKey) {
 	}
 }
 
-// allProviders stands first among the followed keys when the providers of
-// every key are followed. No key is this.
-const allProviders = ""
+// allProviders and allValues stand first among the followed keys when those of
+// every key are followed. No key is these.
+const (
+	allProviders = ""
+	allValues    = "\x00"
+)
 
 // follows reports whether what k is belongs to the followed keys.
 func follows(keys map[string]bool, k valueKey) bool {
-	return keys[k.key] || k.provider() && keys[allProviders]
+	return keys[k.key] || k.provider() && keys[allProviders] || !k.provider() && keys[allValues]
+}
+
+// follows reports whether all that may be of key is followed.
+func (v *view) follows(key string) bool {
+	return v.followed[key] || v.followed[allProviders] && v.followed[allValues]
 }
 
 // prefixes are what a Watch for keys follows.
 func (v *view) prefixes(keys []string) []string {
 	out := make([]string, 0, 3*len(keys))
 	for _, k := range keys {
-		if k == allProviders {
+		switch k {
+		case allProviders:
 			out = append(out, v.space.Key("provides")+"/")
+			continue
+		case allValues:
+			out = append(out, v.space.Key("values")+"/", v.space.Key("regions", v.region, "values")+"/")
 			continue
 		}
 		out = append(out, v.space.Value("", k), v.space.Value(v.region, k))
@@ -177,6 +189,9 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	return touched, false
 }
 
+// maxGone bounds what is remembered of values that are gone.
+const maxGone = 10_000
+
 // lose takes the removal of what was followed.
 func (v *view) lose(k valueKey, g store.Gone, now time.Time) {
 	if k.provider() {
@@ -187,9 +202,13 @@ func (v *view) lose(k valueKey, g store.Gone, now time.Time) {
 		return
 	}
 	v.del(k)
-	if g.Key != "" {
-		v.gone[k] = g.Rev
+	if g.Key == "" {
+		return
 	}
+	if len(v.gone) >= maxGone {
+		clear(v.gone)
+	}
+	v.gone[k] = g.Rev
 }
 
 // put takes kv; a value that is refused leaves the last good text in force.
@@ -271,7 +290,7 @@ func (v *view) proven(key string) bool {
 	if v.accepted[key] {
 		return true
 	}
-	if !v.auth || !v.followed[key] {
+	if !v.auth || !v.follows(key) {
 		return false
 	}
 	for _, k := range [...]valueKey{{key: key}, {key: key, region: v.region}} {
@@ -296,7 +315,7 @@ func (v *view) holds(key string) bool {
 }
 
 // knows reports whether the store or its replica said anything of key.
-func (v *view) knows(key string) bool { return v.known && v.followed[key] }
+func (v *view) knows(key string) bool { return v.known && v.follows(key) }
 
 // deletedAt is the revision at which the last value of key was deleted, 0 if
 // this agent did not see it, or if it is not why there is nothing now.

@@ -62,7 +62,7 @@ func (a *Agent) refreshWatch() {
 
 // awaited reports whether the first answer of the store for key is on its way.
 func (a *Agent) awaited(key string) bool {
-	return !a.watch.askUntil.IsZero() && !a.view.followed[key]
+	return !a.watch.askUntil.IsZero() && !a.view.follows(key)
 }
 
 // stopAsking ends the wait for keys that are new when the store does not answer.

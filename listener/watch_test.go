@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/listener-agent/listener/config"
 	"github.com/listener-agent/listener/store"
 	"github.com/listener-agent/listener/store/storetest"
 )
@@ -177,4 +178,54 @@ func TestAWatchIsOvertaken(t *testing.T) {
 			})
 		})
 	}
+}
+
+// replica = "all": what no service names is there, too, while the store is away.
+func TestTheWholeFederationIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMemory()
+		n := newNode(t, m, func(c *config.Config) { c.Store.Replica = "all" })
+		n.manifest("app", requires("app", "", "K"))
+		n.put("K", "one")
+		n.put("LATER", "later")
+		n.put("GONE", "gone")
+		n.up()
+		n.wantEnv("one")
+		p := n.unpublished("default", "a", "http://a").says(store.Up)
+		n.del("GONE")
+		synctest.Wait()
+		for restarted := range 2 {
+			m.Cut()
+			synctest.Wait()
+			if restarted == 1 {
+				n.stop()
+				n.up()
+				time.Sleep(time.Minute)
+			}
+			if kv, age, ok := n.agent.Replica(t.Context(), "", "LATER"); !ok || string(kv.Value) != "later" || age == 0 {
+				t.Errorf("LATER is %q, %v old, %v", kv.Value, age, ok)
+			}
+			if _, _, ok := n.agent.Replica(t.Context(), "", "GONE"); ok {
+				t.Error("GONE is there")
+			}
+			id := []string{"late", "later"}[restarted]
+			n.manifest(id, requires(id, "", "LATER"))
+			n.reload()
+			if got := n.env(id); got != "export V_LATER='later'\n" {
+				t.Errorf("a service that comes while the store is away has %q", got)
+			}
+			m.Heal()
+			synctest.Wait()
+			n.put("LATER", "later")
+		}
+		p.session.Orphan()
+		n.put("K", "two")
+		n.wantEnv("two")
+		m.Wipe()
+		time.Sleep(time.Minute)
+		n.wantConditions("store regression")
+		if w := n.agent.watch; w.gen > 2 {
+			t.Errorf("%d watches were begun", w.gen)
+		}
+	})
 }

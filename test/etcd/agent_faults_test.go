@@ -87,6 +87,28 @@ func TestAgentBlackHole(t *testing.T) {
 	a.synced()
 }
 
+// replica = "all": what no service names is there while the store is away.
+func TestAgentFollowsAll(t *testing.T) {
+	t.Parallel()
+	s := newProcess(t)
+	operator := s.bare(t)
+	putURL(t, operator, "one")
+	_, err := operator.Put(t.Context(), strings.Replace(urlKey, "URL", "LATER", 1), "later")
+	must(t, err)
+	a := newAgent(t, "[store]\nreplica = \"all\"\n", "--store", "etcd://"+s.client)
+	a.hasURL("one")
+	a.synced()
+	s.kill()
+	a.condition("store unreachable")
+	if got := a.cli("get", "LATER"); !strings.HasPrefix(got, "later\n") {
+		t.Errorf("get: %q", got)
+	}
+	s.start(t)
+	a.synced()
+	putURL(t, operator, "two")
+	a.hasURL("two")
+}
+
 // An older backup is restored: what the agent has stays, until a new value is
 // written or somebody accepts.
 func TestAgentRestored(t *testing.T) {

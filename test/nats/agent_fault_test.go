@@ -129,6 +129,29 @@ func TestAgentBlackHole(t *testing.T) {
 	n.saysNot("store unreachable")
 }
 
+// replica = "all": what no service names is there while the store is away.
+func TestAgentFollowsAll(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	operator := openStore(t, options(s.url()))
+	n := newNode(t, s.url(), "")
+	n.args = append(n.args, "--set", "store.replica=all")
+	n.start()
+	n.write(operator, "LATER", "later")
+	n.write(operator, "DATABASE_URL", "db0")
+	n.write(operator, "OTHER_URL", "o")
+	n.ran(1, "URL='db0'")
+	s.kill()
+	n.says("store unreachable")
+	if got, err := n.run("get", "LATER"); err != nil || !strings.HasPrefix(got, "later\n") {
+		t.Errorf("get: %q, %v", got, err)
+	}
+	s.start(t)
+	n.saysNot("store unreachable")
+	n.write(operator, "DATABASE_URL", "db1")
+	n.ran(2, "URL='db1'")
+}
+
 // An older copy of the store's data is put in place, with and without the
 // agent looking on.
 func TestAgentSetBack(t *testing.T) {
