@@ -269,7 +269,7 @@ const badProviders = 20
 func (a *Agent) valueConditions(add func(status.Condition)) {
 	var bad []valueKey
 	for k, e := range a.view.entries {
-		if e.bad != "" {
+		if e.bad != "" && follows(a.table.needed, k) {
 			bad = append(bad, k)
 		}
 	}

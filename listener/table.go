@@ -23,7 +23,8 @@ type table struct {
 	users    map[string][]string // key → services that require it
 	offerers map[string][]string // key → services of this node that provide it
 	required []string            // all keys that are required, sorted
-	followed []string            // those that the watch follows, for balancers too
+	needed   map[string]bool     // those of services and balancers
+	followed []string            // those that the watch follows: needed, or all
 	stale    map[string]bool
 	memo     resolve.Memo // while resolve goes through the services, and nothing else changes
 }
@@ -101,22 +102,26 @@ func (t *table) index() {
 			t.offerers[key] = append(t.offerers[key], id)
 		}
 	}
-	keys := maps.Clone(t.users)
+	t.needed = map[string]bool{}
+	for key := range t.users {
+		t.needed[key] = true
+	}
 	if len(t.a.cfg.Balancers) > 0 {
-		maps.Copy(keys, t.offerers)
+		for key := range t.offerers {
+			t.needed[key] = true
+		}
 	}
 	if slices.ContainsFunc(t.a.cfg.Balancers, func(b config.Balancer) bool { return b.Keys == "all" }) {
-		keys[allProviders] = nil
-	}
-	if t.a.cfg.Store.Replica == "all" {
-		keys = map[string][]string{allProviders: nil, allValues: nil}
+		t.needed[allProviders] = true
 	}
 	t.required = slices.Sorted(maps.Keys(t.users))
-	t.followed = slices.Sorted(maps.Keys(keys))
+	t.followed = slices.Sorted(maps.Keys(t.needed))
+	if t.a.cfg.Store.Replica == "all" {
+		t.followed = []string{allProviders, allValues}
+	}
 }
 
-// keys are those to follow: that some service requires, or a balancer serves,
-// or all.
+// keys are those to follow, sorted.
 func (t *table) keys() []string { return t.followed }
 
 func (t *table) staleAll() {

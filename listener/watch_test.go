@@ -189,8 +189,10 @@ func TestTheWholeFederationIsFollowed(t *testing.T) {
 		n.put("K", "one")
 		n.put("LATER", "later")
 		n.put("GONE", "gone")
+		n.put("ODD", "a line\nand more") // nobody needs it, nobody is told
 		n.up()
 		n.wantEnv("one")
+		n.wantConditions()
 		p := n.unpublished("default", "a", "http://a").says(store.Up)
 		n.del("GONE")
 		synctest.Wait()
