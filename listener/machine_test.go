@@ -41,7 +41,7 @@ func script() *rapid.Generator[[]act] {
 		"garbage replica", "drift",
 		"provide", "provide", "provide", "fall", "leave", "die", "expire all", "garble",
 		"drain", "undrain", "accept key", "lane drift", "lane off", "balance",
-		"lag", "lag",
+		"lag", "lag", "block", "block", "unblock", "lose", "lose", "forget fails", "forget works",
 	}
 	one := rapid.Custom(func(t *rapid.T) act {
 		return act{
@@ -69,6 +69,9 @@ func (w *world) command(job provision.Job) provision.Result {
 	}
 	fail := w.fail.Load()
 	time.Sleep(time.Duration(w.slow.Load()))
+	if w.lose.CompareAndSwap(true, false) {
+		return provision.Result{Outcome: "lost"}
+	}
 	if fail {
 		return provision.Result{Outcome: "exited", Exit: 1}
 	}
@@ -120,6 +123,19 @@ func (w *world) play(a act) {
 		w.fail.Store(true)
 	case "mend":
 		w.fail.Store(false)
+	case "lose": // the supervisor of the next step that ends
+		w.lose.Store(true)
+	case "forget fails":
+		w.runner.failForget(errors.New("the disk is read-only"))
+	case "forget works":
+		w.runner.failForget(nil)
+	case "block":
+		// Not during a run: its next step would be right not to see the file.
+		if busy, _ := w.runner.Busy(); !busy && w.env(id) != "" {
+			w.block(id)
+		}
+	case "unblock":
+		w.unblock()
 	case "slow":
 		w.slow.Store(int64(a.N) * int64(10*time.Second))
 	case "quick":
@@ -201,9 +217,8 @@ func (w *world) play(a act) {
 	case "garbage replica":
 		w.garbage("replica.json", a.N)
 	case "drift":
-		path := filepath.Join(w.cfg.Env.Dir, id+".conf")
-		if _, err := os.Stat(path); err == nil {
-			w.write(path, "export EDITED='by hand'\n")
+		if w.env(id) != "" {
+			w.write(filepath.Join(w.cfg.Env.Dir, id+".conf"), "export EDITED='by hand'\n")
 		}
 	}
 	time.Sleep(a.Wait)
@@ -251,6 +266,9 @@ func (w *world) settle() {
 	ctx := w.t.Context()
 	w.fail.Store(false)
 	w.slow.Store(0)
+	w.lose.Store(false)
+	w.runner.failForget(nil)
+	w.unblock()
 	w.m.Heal()
 	_, err := w.agent.On(ctx, "")
 	w.must(err)

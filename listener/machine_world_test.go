@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +21,7 @@ type world struct {
 	m        *storetest.Memory
 	lag      *atomic.Int64 // nanoseconds until a Watch says its first word
 	fail     atomic.Bool
+	lose     atomic.Bool
 	slow     atomic.Int64 // nanoseconds that each step takes
 	boots    int
 	setBack  func()
@@ -46,6 +49,16 @@ func (w *world) writeManifest(id string) {
 		"s5": `{"id": "s5", "requires": {"ONE": "{Q}", "ALL": "{Q[]}"}, ` + lit + `, "command": ["s5"]}`,
 	}[id]
 	w.manifest(id, text)
+}
+
+// unblock takes away what block put in the place of files.
+func (w *world) unblock() {
+	for _, id := range machineServices {
+		path := filepath.Join(w.cfg.Env.Dir, id+".conf")
+		if fi, err := os.Lstat(path); err == nil && fi.IsDir() {
+			w.must(os.Remove(path))
+		}
+	}
 }
 
 // provide writes the entry of another node for Q, in the own region or,
