@@ -27,7 +27,7 @@ func (l *lagging) Watch(ctx context.Context, prefixes ...string) <-chan store.Up
 		defer close(out)
 		n := 0
 		for u := range in {
-			if n++; n <= 2 {
+			if n++; n <= 2 && lag > 0 {
 				select {
 				case <-time.After(lag):
 				case <-ctx.Done():
