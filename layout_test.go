@@ -34,6 +34,7 @@ var imports = map[string][]string{
 	"internal/atomicfile": {},
 	"internal/benchenv":   {},
 	"internal/fleettest":  {"status", "store"},
+	"internal/freeport":   {},
 	"internal/systemd":    {},
 	"manifest":            {},
 	"status":              {},

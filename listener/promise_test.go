@@ -2,6 +2,7 @@ package listener
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,9 +149,7 @@ func (p *promise) loses() {
 
 // sees: the agent is up, and its link to the store holds.
 func (p *promise) sees() {
-	for k, v := range p.unseen {
-		p.has[k] = v
-	}
+	maps.Copy(p.has, p.unseen)
 	clear(p.unseen)
 	synctest.Wait()
 	for _, k := range promisedKeys {

@@ -108,6 +108,9 @@ func (a *app) devOptions(tour bool) config.Options {
 	}
 	if tour {
 		o.Flags["retry.max"] = "2s" // the tour ends soon
+		if o.Flags["throttle.settle"] == "" {
+			o.Flags["throttle.settle"] = "400ms" // so that its burst is one on a busy machine, too
+		}
 	}
 	return o
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/freeport"
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/etcdutl"
@@ -95,13 +96,13 @@ func startServer(t testing.TB, bin string, edit func(*server), args ...string) *
 	return s
 }
 
-// freeAddress is one that nobody listens on now.
+// freeAddress is one that nobody listens on now, or else until the test ends.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Take()
 	must(t, err)
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Cleanup(release)
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 func (s *server) url() string {

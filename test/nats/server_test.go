@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/freeport"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
@@ -91,12 +92,13 @@ func newServer(t testing.TB) *server {
 	return s
 }
 
+// freePort is one that nobody listens on now, or else until the test ends.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Take()
 	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(release)
+	return port
 }
 
 func (s *server) data() string { return filepath.Join(s.dir, "data") }

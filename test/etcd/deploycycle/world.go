@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/listener-agent/listener/api"
+	"github.com/listener-agent/listener/internal/freeport"
 	"github.com/listener-agent/listener/status"
 )
 
@@ -260,15 +260,14 @@ func (e *etcd) stop() {
 	}
 }
 
-// freePorts are n ports that nobody listens on now.
+// freePorts are n ports for this process alone.
 func freePorts(n int) (ports []string, err error) {
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		port, _, err := freeport.Take()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = ln.Close() }()
-		ports = append(ports, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+		ports = append(ports, strconv.Itoa(port))
 	}
 	return ports, nil
 }
