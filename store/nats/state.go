@@ -16,6 +16,7 @@ import (
 type state struct {
 	found []message
 	upTo  uint64
+	more  bool // it is too large for one answer
 }
 
 var (
@@ -31,11 +32,20 @@ func (l *link) latest(ctx context.Context, filters []string) (state, error) {
 }
 
 func (l *link) latestOnce(ctx context.Context, filters []string) (s state, err error) {
-	subject := "$JS.API.DIRECT.GET." + l.names.stream
 	if len(filters) != 1 || filters[0] != l.names.all() {
 		filters = append(slices.Clip(filters), l.names.meta)
 	}
-	body, err := json.Marshal(map[string]any{"multi_last": filters})
+	s, err = l.read(ctx, map[string]any{"multi_last": filters})
+	if err == nil && s.more {
+		return s, errTooMany // in bytes
+	}
+	return s, err
+}
+
+// read asks for messages. They are as they were at one moment.
+func (l *link) read(ctx context.Context, what map[string]any) (s state, err error) {
+	subject := "$JS.API.DIRECT.GET." + l.names.stream
+	body, err := json.Marshal(what)
 	if err != nil {
 		return s, err
 	}
@@ -66,9 +76,7 @@ func (s *state) add(m *nats.Msg) (end bool, err error) {
 		})
 		return false, nil
 	case "204":
-		if number(m.Header.Get(headerNumPending)) > 0 {
-			return true, errTooMany // in bytes
-		}
+		s.more = number(m.Header.Get(headerNumPending)) > 0
 		s.upTo = number(m.Header.Get(headerUpTo))
 		return true, nil
 	case "404":
@@ -104,82 +112,4 @@ func (l *link) present(ctx context.Context, filters []string) (state, error) {
 			return state{}, because(ctx, err)
 		}
 	}
-}
-
-// scan is present for any number of keys: a consumer brings them. Of several
-// replicas it may be one that is some milliseconds behind.
-func (l *link) scan(ctx context.Context, filters []string) (state, error) {
-	g, err := l.gather(ctx)
-	if err != nil {
-		return state{}, err
-	}
-	end := make(chan error, 1)
-	c, err := l.consume(ctx, filters, lastOfEach, 500*time.Millisecond, func(_ *consumer, m *message, pending uint64, err error) {
-		if !g.whole && g.take(m, pending, err) {
-			end <- err
-		}
-	})
-	if err != nil {
-		return state{}, err
-	}
-	defer c.close()
-	select {
-	case err = <-end:
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-l.gone:
-		err = nats.ErrConnectionClosed
-	}
-	if err != nil {
-		return state{}, err
-	}
-	return state{found: g.messages(), upTo: max(g.upTo, g.least)}, nil
-}
-
-// gathering makes a state of what a consumer brings that begins with the last
-// message of each subject.
-type gathering struct {
-	found  map[string]message
-	upTo   uint64 // what was brought
-	least  uint64 // sequence of the bucket before it began
-	commit uint64 // the last sequence of the commit that is being brought
-	whole  bool
-}
-
-func (l *link) gather(ctx context.Context) (*gathering, error) {
-	info, err := l.info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := &gathering{found: make(map[string]message), least: l.setBucket(info).last}
-	if info.Config.Replicas == 1 {
-		g.upTo = g.least // the only replica has all of that
-	}
-	return g, nil
-}
-
-// take says that the state is whole: there is nothing more to bring, and the
-// last commit is complete. With a heartbeat (m is nil) what is missing of it
-// did not match the filters. An error ends it too.
-func (g *gathering) take(m *message, pending uint64, err error) (whole bool) {
-	if m != nil {
-		g.found[m.subject] = *m
-		g.upTo = max(g.upTo, m.seq)
-		if i, count, ok := parseBatch(m.header.Get(headerBatch)); ok {
-			g.commit = max(g.commit, m.seq+count-i)
-		}
-	}
-	g.whole = err != nil || m == nil || pending == 0 && m.seq >= g.commit
-	if g.whole {
-		g.upTo = max(g.upTo, g.commit)
-	}
-	return g.whole
-}
-
-func (g *gathering) messages() []message {
-	all := make([]message, 0, len(g.found))
-	for _, m := range g.found {
-		all = append(all, m)
-	}
-	return all
 }

@@ -1,0 +1,150 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// scan is present for any number of keys: a consumer brings them. It brings
+// neither the old nor the new message of a key that is written meanwhile, so
+// all that is newer than what it brought is read after it, at one moment.
+func (l *link) scan(ctx context.Context, filters []string) (state, error) {
+	g, err := l.gather(ctx, filters)
+	if err == nil {
+		err = l.catchUp(ctx, g, filters)
+	}
+	if err != nil {
+		return state{}, err
+	}
+	all := make([]message, 0, len(g.found))
+	for _, m := range g.found {
+		all = append(all, m)
+	}
+	return state{found: all, upTo: g.upTo}, nil
+}
+
+// gathering is what a consumer brings that begins with the last message of
+// each subject.
+type gathering struct {
+	found map[string]message
+	upTo  uint64 // the last that was brought
+}
+
+func (g *gathering) take(m message) {
+	g.found[m.subject] = m
+	g.upTo = max(g.upTo, m.seq)
+}
+
+// gather ends when the consumer has no more, or has sent nothing for too long.
+func (l *link) gather(ctx context.Context, filters []string) (*gathering, error) {
+	g := &gathering{found: make(map[string]message)}
+	whole := false // only the consumer uses it
+	end, came := make(chan error, 1), make(chan struct{}, 1)
+	asked, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	c, err := l.consume(asked, filters, lastOfEach, 500*time.Millisecond, func(_ *consumer, m *message, pending uint64, err error) {
+		if whole {
+			return
+		}
+		if m != nil {
+			g.take(*m)
+		}
+		if whole = err != nil || m == nil || pending == 0; whole {
+			end <- err
+			return
+		}
+		select {
+		case came <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	quiet := time.NewTimer(silence)
+	defer quiet.Stop()
+	for {
+		select {
+		case err := <-end:
+			return g, err
+		case <-came:
+			quiet.Reset(silence)
+		case <-quiet.C:
+			return nil, errSilent
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-l.gone:
+			return nil, nats.ErrConnectionClosed
+		}
+	}
+}
+
+// catchUp adds what is newer than what was brought.
+func (l *link) catchUp(ctx context.Context, g *gathering, filters []string) error {
+	ctx, cancel := context.WithTimeout(ctx, opTimeout)
+	defer cancel()
+	info, err := l.info(ctx)
+	if err != nil {
+		return err
+	}
+	at := l.setBucket(info).last
+	for {
+		var least uint64
+		if info.Config.Replicas > 1 { // the one that answers may be behind
+			// The last message that there is: at may be that of one that expired.
+			last, _, err := l.oneOfLeader(ctx, l.names.all())
+			if err != nil {
+				return err
+			}
+			least = last.seq
+		}
+		page, err := l.after(ctx, g.upTo)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.found {
+			g.upTo = m.seq
+			if slices.ContainsFunc(filters, func(f string) bool { return matches(f, m.subject) }) {
+				g.take(m)
+			}
+		}
+		switch {
+		case page.more:
+		case g.upTo >= least:
+			g.upTo = max(g.upTo, at)
+			return nil
+		default:
+			sleep(ctx, 5*time.Millisecond)
+		}
+		if err := ctx.Err(); err != nil {
+			return because(ctx, err)
+		}
+	}
+}
+
+// after returns the messages after a sequence, in their order, and whether
+// there are more than these.
+func (l *link) after(ctx context.Context, seq uint64) (state, error) {
+	const batch, size = 1000, 1 << 20
+	return asking(ctx, func(ctx context.Context) (state, error) {
+		s, err := l.read(ctx, map[string]any{"seq": seq + 1, "batch": batch, "max_bytes": size})
+		if errors.Is(err, errNoMark) { // nothing is there
+			return state{}, nil
+		}
+		return s, err
+	})
+}
+
+// matches says whether a filter, as names makes them, matches a subject.
+func matches(filter, subject string) bool {
+	if prefix, ok := strings.CutSuffix(filter, ">"); ok {
+		return strings.HasPrefix(subject, prefix)
+	}
+	return filter == subject
+}
