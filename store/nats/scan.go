@@ -10,9 +10,10 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// scan is present for any number of keys: a consumer brings them. It brings
-// neither the old nor the new message of a key that is written meanwhile, so
-// all that is newer than what it brought is read after it, at one moment.
+// scan is present for any number of keys and bytes: a consumer brings them. It
+// brings neither the old nor the new message of a key that is written
+// meanwhile, so all that is newer than what it brought is read after it, at one
+// moment.
 func (l *link) scan(ctx context.Context, filters []string) (state, error) {
 	g, err := l.gather(ctx, filters)
 	if err == nil {
@@ -131,9 +132,9 @@ func (l *link) catchUp(ctx context.Context, g *gathering, filters []string) erro
 // after returns the messages after a sequence, in their order, and whether
 // there are more than these.
 func (l *link) after(ctx context.Context, seq uint64) (state, error) {
-	const batch, size = 1000, 1 << 20
+	const batch = 1000
 	return asking(ctx, func(ctx context.Context) (state, error) {
-		s, err := l.read(ctx, map[string]any{"seq": seq + 1, "batch": batch, "max_bytes": size})
+		s, err := l.read(ctx, map[string]any{"seq": seq + 1, "batch": batch, "max_bytes": maxAnswer})
 		if errors.Is(err, errNoMark) { // nothing is there
 			return state{}, nil
 		}

@@ -19,8 +19,12 @@ type state struct {
 	more  bool // it is too large for one answer
 }
 
+// maxAnswer is the size of an answer, in bytes, after which it ends: it has to
+// come before it is asked for again, and lets nothing else come meanwhile.
+const maxAnswer = 1 << 20
+
 var (
-	// errTooMany: more messages than one answer may have.
+	// errTooMany: more messages than one answer may have, or larger ones.
 	errTooMany = errors.New("too many keys for one answer")
 	// errNoMark: there is not even the mark, so nothing says which revision
 	// "nothing there" has. The bucket was purged, or a replica is new.
@@ -35,9 +39,9 @@ func (l *link) latestOnce(ctx context.Context, filters []string) (s state, err e
 	if len(filters) != 1 || filters[0] != l.names.all() {
 		filters = append(slices.Clip(filters), l.names.meta)
 	}
-	s, err = l.read(ctx, map[string]any{"multi_last": filters})
+	s, err = l.read(ctx, map[string]any{"multi_last": filters, "max_bytes": maxAnswer})
 	if err == nil && s.more {
-		return s, errTooMany // in bytes
+		return s, errTooMany
 	}
 	return s, err
 }
