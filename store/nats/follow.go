@@ -26,7 +26,7 @@ func (h *hub) feedNew(l *link) error {
 			read = append(read, sorted...)
 		}
 	}
-	least := h.pos
+	seen := h.seen
 	covered := !slices.ContainsFunc(wanted, func(p string) bool { return !h.filters.Match(p) })
 	h.mu.Unlock()
 	if len(fresh) == 0 {
@@ -38,12 +38,12 @@ func (h *hub) feedNew(l *link) error {
 		}
 	}
 	filters := h.store.names.filters(widen(read))
-	now, err := l.present(ctx, filters)
+	now, err := l.present(ctx, filters, seen)
 	if errors.Is(err, errTooMany) {
-		now, err = l.scan(h.store.ctx, filters) // for as long as something comes
+		now, err = l.scan(h.store.ctx, filters, seen) // for as long as something comes
 	}
-	if err == nil && now.upTo < least {
-		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, least)
+	if err == nil && now.upTo < seen {
+		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, seen)
 	}
 	if err == nil {
 		err = h.check(l) // what was read is of the bucket that is followed
@@ -54,6 +54,7 @@ func (h *hub) feedNew(l *link) error {
 	entries := h.store.names.decodeAll(now.found)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.seen = max(h.seen, now.upTo)
 	for w, round := range fresh {
 		if w.round == round {
 			w.reset(now.upTo, now.upTo, entries)
@@ -161,6 +162,7 @@ func (h *hub) tellLocked() {
 	held := h.held
 	h.held = nil
 	h.pos = held[len(held)-1].seq
+	h.seen = max(h.seen, h.pos)
 	for w := range h.watches {
 		w.change(held)
 	}

@@ -1,8 +1,10 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,18 +16,15 @@ import (
 // brings neither the old nor the new message of a key that is written
 // meanwhile, so all that is newer than what it brought is read after it, at one
 // moment.
-func (l *link) scan(ctx context.Context, filters []string) (state, error) {
+func (l *link) scan(ctx context.Context, filters []string, seq uint64) (state, error) {
 	g, err := l.gather(ctx, filters)
 	if err == nil {
-		err = l.catchUp(ctx, g, filters)
+		err = l.catchUp(ctx, g, filters, seq)
 	}
 	if err != nil {
 		return state{}, err
 	}
-	all := make([]message, 0, len(g.found))
-	for _, m := range g.found {
-		all = append(all, m)
-	}
+	all := slices.SortedFunc(maps.Values(g.found), func(a, b message) int { return cmp.Compare(a.seq, b.seq) })
 	return state{found: all, upTo: g.upTo}, nil
 }
 
@@ -87,18 +86,17 @@ func (l *link) gather(ctx context.Context, filters []string) (*gathering, error)
 }
 
 // catchUp adds what is newer than what was brought.
-func (l *link) catchUp(ctx context.Context, g *gathering, filters []string) error {
+func (l *link) catchUp(ctx context.Context, g *gathering, filters []string, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	info, err := l.info(ctx)
+	now, err := l.reaches(ctx, seq)
 	if err != nil {
 		return err
 	}
-	at := l.setBucket(info).last
 	for {
 		var least uint64
-		if info.Config.Replicas > 1 { // the one that answers may be behind
-			// The last message that there is: at may be that of one that expired.
+		if now.replicas > 1 { // the one that answers may be behind
+			// The last message that there is: now.last may be one that expired.
 			last, _, err := l.oneOfLeader(ctx, l.names.all())
 			if err != nil {
 				return err
@@ -118,7 +116,7 @@ func (l *link) catchUp(ctx context.Context, g *gathering, filters []string) erro
 		switch {
 		case page.more:
 		case g.upTo >= least:
-			g.upTo = max(g.upTo, at)
+			g.upTo = max(g.upTo, now.last)
 			return nil
 		default:
 			sleep(ctx, 5*time.Millisecond)

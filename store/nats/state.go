@@ -94,17 +94,40 @@ func (s *state) add(m *nats.Msg) (end bool, err error) {
 	}
 }
 
+// behindMax is how long one replica may be behind another one; then the bucket
+// was set back.
+const behindMax = 2 * time.Second
+
+// reaches looks how far the bucket is. Where the replica that leads is not
+// where another one has been, as one that was stopped for a moment, it is asked
+// again for a while.
+func (l *link) reaches(ctx context.Context, seq uint64) (bucket, error) {
+	was, end := l.known(), time.Now().Add(behindMax)
+	for {
+		info, err := l.info(ctx)
+		if err != nil {
+			return bucket{}, err
+		}
+		b := l.setBucket(info)
+		if b.last >= seq || b.replicas == 1 || !b.created.Equal(was.created) || time.Now().After(end) {
+			return b, nil
+		}
+		sleep(ctx, 10*time.Millisecond)
+	}
+}
+
 // present is latest, at least at the sequence that the bucket had when it was
-// called: a replica that is behind is asked again. errTooMany: scan helps.
-func (l *link) present(ctx context.Context, filters []string) (state, error) {
+// called, and at seq unless the bucket was set back: a replica that is behind
+// is asked again. errTooMany: scan helps.
+func (l *link) present(ctx context.Context, filters []string, seq uint64) (state, error) {
 	var least uint64
 	replicated := l.known().replicas > 1
 	if replicated {
-		info, err := l.info(ctx)
+		b, err := l.reaches(ctx, seq)
 		if err != nil {
 			return state{}, err
 		}
-		least = l.setBucket(info).last
+		least = b.last
 	}
 	for {
 		s, err := l.latest(ctx, filters)
