@@ -74,11 +74,11 @@ func (r *reconciler) queue(ctx context.Context, o *own, c *claim) error {
 		return doing("find", c.ticket, store.ErrConflict) // it went again
 	}
 	c.known, c.rev, c.token, c.holder = true, all[at].Rev, 0, r.holder(all[0].Key)
-	follow := []string{c.ticket}
+	follow := all[at : at+1]
 	if at == 0 {
 		c.token = all[0].Created
 	} else {
-		follow = append(follow, all[at-1].Key)
+		follow = all[at-1 : at+1]
 	}
 	r.watchTickets(ctx, c, follow)
 	return nil
@@ -111,15 +111,24 @@ func (r *reconciler) holder(ticket string) string {
 }
 
 // watchTickets has the queue read again when one of the tickets goes: the one
-// before ours, or ours, which an operator may have removed.
-func (r *reconciler) watchTickets(ctx context.Context, c *claim, tickets []string) {
+// before ours, or ours, which an operator may have removed. One that is created
+// anew went before, which a watch may have skipped.
+func (r *reconciler) watchTickets(ctx context.Context, c *claim, tickets []store.KV) {
 	c.stop()
 	ctx, c.stop = context.WithCancel(ctx)
 	r.p.ticketMoved(c.ticket) // told before this look
-	updates := r.p.o.Store.Watch(ctx, tickets...)
+	keys, created := make([]string, 0, len(tickets)), make(map[string]uint64, len(tickets))
+	for _, t := range tickets {
+		keys, created[t.Key] = append(keys, t.Key), t.Created
+	}
+	moved := func(u store.Update) bool {
+		return len(u.Gone) > 0 || u.Kind == store.Reset && len(u.KVs) < len(keys) ||
+			slices.ContainsFunc(u.KVs, func(kv store.KV) bool { return kv.Created != created[kv.Key] })
+	}
+	updates := r.p.o.Store.Watch(ctx, keys...)
 	r.running.Go(func() {
 		for u := range updates {
-			if ctx.Err() == nil && (len(u.Gone) > 0 || u.Kind == store.Reset && len(u.KVs) < len(tickets)) {
+			if ctx.Err() == nil && moved(u) {
 				r.p.moveTicket(c.ticket)
 			}
 		}

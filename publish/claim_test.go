@@ -173,6 +173,30 @@ func TestTicketRemoved(t *testing.T) {
 	})
 }
 
+// The holder lets go and queues again while the waiter sees nothing: there is
+// a ticket of that name before and after, but now the waiter is the first.
+func TestTicketTakenAgain(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(fl *fleet) {
+		a, b := fl.node("a"), fl.node("b")
+		a.o.AntiEntropy, b.o.AntiEntropy = 24*time.Hour, 24*time.Hour // no look that nobody asked for
+		for _, n := range []*node{a, b} {
+			n.start(exclusive(checked(api())))
+			time.Sleep(time.Minute)
+		}
+		fl.are("up standby", a, b)
+		b.client().Cut()
+		a.finds(errors.New("broken"))
+		time.Sleep(16 * time.Second) // it falls
+		fl.are("down standby", a, b)
+		a.finds(nil)
+		time.Sleep(11 * time.Second) // and rises, in less than a ttl
+		fl.are("standby standby", a, b)
+		b.client().Heal()
+		fl.are("standby up", a, b)
+	})
+}
+
 // A waiter watches the ticket before its own: one end wakes one of them.
 func TestNoHerd(t *testing.T) {
 	t.Parallel()

@@ -128,9 +128,9 @@ func (p *plan) read(ctx context.Context, l *link) error {
 	for s := range subjects {
 		filters = append(filters, s)
 	}
-	now, err := l.present(ctx, filters)
+	now, err := l.present(ctx, filters, 0)
 	if errors.Is(err, errTooMany) {
-		now, err = l.scan(ctx, filters)
+		now, err = l.scan(ctx, filters, 0)
 	}
 	if err != nil {
 		return err

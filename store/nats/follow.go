@@ -1,7 +1,6 @@
 package nats
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +26,7 @@ func (h *hub) feedNew(l *link) error {
 			read = append(read, sorted...)
 		}
 	}
-	least := h.pos
+	seen := h.seen
 	covered := !slices.ContainsFunc(wanted, func(p string) bool { return !h.filters.Match(p) })
 	h.mu.Unlock()
 	if len(fresh) == 0 {
@@ -38,12 +37,13 @@ func (h *hub) feedNew(l *link) error {
 			return err
 		}
 	}
-	now, err := l.present(ctx, h.store.names.filters(widen(read)))
+	filters := h.store.names.filters(widen(read))
+	now, err := l.present(ctx, filters, seen)
 	if errors.Is(err, errTooMany) {
-		return h.consumeAll(ctx, l, widen(wanted))
+		now, err = l.scan(h.store.ctx, filters, seen) // for as long as something comes
 	}
-	if err == nil && now.upTo < least {
-		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, least)
+	if err == nil && now.upTo < seen {
+		err = fmt.Errorf("the bucket is at revision %d, was at %d", now.upTo, seen)
 	}
 	if err == nil {
 		err = h.check(l) // what was read is of the bucket that is followed
@@ -54,6 +54,7 @@ func (h *hub) feedNew(l *link) error {
 	entries := h.store.names.decodeAll(now.found)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.seen = max(h.seen, now.upTo)
 	for w, round := range fresh {
 		if w.round == round {
 			w.reset(now.upTo, now.upTo, entries)
@@ -62,65 +63,11 @@ func (h *hub) feedNew(l *link) error {
 	return nil
 }
 
-// consumeAll replaces the consumer by one for prefixes that begins with the
-// state, and resets the watches by that: it is for states that are too large
-// for one answer.
-func (h *hub) consumeAll(ctx context.Context, l *link, prefixes feed.Prefixes) error {
-	g, err := l.gather(ctx)
-	if err != nil {
-		return err
-	}
-	return h.replace(ctx, l, prefixes, lastOfEach, func(c *consumer, m *message, pending uint64, err error) {
-		switch {
-		case g.whole:
-			h.received(c, m, err)
-		case g.take(m, pending, err) && err == nil:
-			h.gathered(c, g)
-		default:
-			h.received(c, nil, err)
-		}
-	})
-}
-
-// gathered resets the watches that wait for it, and tells the others what is
-// news to them.
-func (h *hub) gathered(c *consumer, g *gathering) {
-	entries := h.store.names.decodeAll(g.messages())
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.seq, b.seq) })
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if c != h.live {
-		return
-	}
-	h.pos, h.last = g.upTo, time.Now()
-	for w := range h.watches {
-		switch {
-		case w.ready:
-			w.change(entries)
-		case h.coversLocked(w):
-			w.early = nil
-			w.reset(max(g.upTo, g.least), g.upTo, entries)
-		}
-	}
-}
-
-func (h *hub) coversLocked(w *watch) bool {
-	return !slices.ContainsFunc(w.feed.Prefixes().Sorted(), func(p string) bool { return !h.filters.Match(p) })
-}
-
 // consume replaces the consumer by one for prefixes that begins after what the
-// watches know.
+// watches know. What the old one still sends is not looked at.
 func (h *hub) consume(ctx context.Context, l *link, prefixes feed.Prefixes) error {
 	h.mu.Lock()
-	next := from(h.pos + 1)
-	h.mu.Unlock()
-	return h.replace(ctx, l, prefixes, next, func(c *consumer, m *message, _ uint64, err error) { h.received(c, m, err) })
-}
-
-// replace starts a consumer. What the old one still sends is not looked at.
-func (h *hub) replace(ctx context.Context, l *link, prefixes feed.Prefixes, begin from, receive receiver) error {
-	h.mu.Lock()
-	old := h.live
+	next, old := from(h.pos+1), h.live
 	h.live, h.filters = nil, prefixes
 	h.dropHeldLocked()
 	h.mu.Unlock()
@@ -131,9 +78,9 @@ func (h *hub) replace(ctx context.Context, l *link, prefixes feed.Prefixes, begi
 		return nil
 	}
 	ready := make(chan struct{})
-	c, err := l.consume(ctx, h.store.names.filters(prefixes), begin, beat, func(c *consumer, m *message, pending uint64, err error) {
+	c, err := l.consume(ctx, h.store.names.filters(prefixes), next, beat, func(c *consumer, m *message, _ uint64, err error) {
 		<-ready // until it is live
-		receive(c, m, pending, err)
+		h.received(c, m, err)
 	})
 	h.mu.Lock()
 	h.live, h.last = c, time.Now()
@@ -215,6 +162,7 @@ func (h *hub) tellLocked() {
 	held := h.held
 	h.held = nil
 	h.pos = held[len(held)-1].seq
+	h.seen = max(h.seen, h.pos)
 	for w := range h.watches {
 		w.change(held)
 	}

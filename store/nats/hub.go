@@ -38,7 +38,8 @@ type hub struct {
 	bucket  bucket    // as it was when the hub began to follow it
 	live    *consumer // nil while nothing is followed
 	filters feed.Prefixes
-	pos     uint64 // up to here the watches were told
+	pos     uint64 // the consumer has brought all up to here
+	seen    uint64 // the highest revision that any watch was told of
 	last    time.Time
 	failure chan error // capacity 1: what ended live
 
@@ -160,7 +161,9 @@ func (h *hub) enter(l *link) error {
 // follow runs consumers one after the other, each for what is watched then.
 func (h *hub) follow(l *link) error {
 	defer h.end()
-	h.begin(l)
+	if err := h.begin(l); err != nil {
+		return err
+	}
 	check := time.NewTicker(h.store.opts.CheckEvery)
 	defer check.Stop()
 	listen := time.NewTicker(time.Second)
@@ -187,19 +190,38 @@ func (h *hub) follow(l *link) error {
 }
 
 // begin makes the hub follow nothing yet, from where the bucket is.
-func (h *hub) begin(l *link) {
+func (h *hub) begin(l *link) error {
+	now, err := h.comeTo(l)
+	if err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failure = make(chan error, 1)
-	now := l.known()
 	if h.bucket.last != 0 && !h.bucket.same(now) {
 		for w := range h.watches {
 			w.feed.OtherHistory()
 		}
 	}
 	h.up, h.err, h.bucket = true, nil, now
-	h.pos, h.filters = h.bucket.last, feed.Prefixes{}
+	h.pos, h.seen, h.filters = h.bucket.last, h.bucket.last, feed.Prefixes{}
 	h.wake()
+	return nil
+}
+
+// comeTo waits, if the bucket is the one that was followed, until it is as far
+// as it was then, or was set back.
+func (h *hub) comeTo(l *link) (bucket, error) {
+	h.mu.Lock()
+	was, seen := h.bucket, h.seen
+	h.mu.Unlock()
+	now := l.known()
+	if !was.same(now) || now.last >= seen {
+		return now, nil
+	}
+	ctx, cancel := context.WithTimeout(h.store.ctx, opTimeout)
+	defer cancel()
+	return l.reaches(ctx, seen)
 }
 
 // end stops following.
@@ -232,18 +254,17 @@ func (h *hub) check(l *link) error {
 	ctx, cancel := context.WithTimeout(h.store.ctx, opTimeout)
 	defer cancel()
 	h.mu.Lock()
-	was, pos := h.bucket, h.pos // before it is asked: what comes meanwhile may be newer than the answer
+	was, seen := h.bucket, h.seen // before it is asked: what comes meanwhile may be newer than the answer
 	h.mu.Unlock()
-	info, err := l.info(ctx)
+	b, err := l.reaches(ctx, seen)
 	if err != nil {
 		return err
 	}
-	b := l.setBucket(info)
 	switch {
 	case !b.created.Equal(was.created):
 		return errors.New("the bucket was removed and made again")
-	case b.last < pos:
-		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, pos)
+	case b.last < seen:
+		return fmt.Errorf("the bucket is at revision %d, was at %d", b.last, seen)
 	case b.first > was.mark:
 		return errors.New("the bucket was emptied")
 	}

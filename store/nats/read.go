@@ -95,9 +95,9 @@ func (s *Store) List(ctx context.Context, prefix string) (kvs []store.KV, rev ui
 	}
 	err = s.do(ctx, func(ctx context.Context, l *link) error {
 		filters := []string{s.names.filter(prefix)}
-		now, err := l.present(ctx, filters)
+		now, err := l.present(ctx, filters, 0)
 		if errors.Is(err, errTooMany) {
-			now, err = l.scan(ctx, filters)
+			now, err = l.scan(ctx, filters, 0)
 		}
 		if err != nil {
 			return err

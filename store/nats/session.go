@@ -266,7 +266,7 @@ func (x *session) again(m message) *nats.Msg {
 // read returns the session's record and the keys that are bound to it; the
 // record then lists just these.
 func (x *session) read(ctx context.Context, l *link) (r record, bound []message, err error) {
-	now, err := l.present(ctx, []string{x.subject()})
+	now, err := l.present(ctx, []string{x.subject()}, 0)
 	if err != nil {
 		return r, nil, err
 	}
@@ -283,9 +283,9 @@ func (x *session) read(ctx context.Context, l *link) (r record, bound []message,
 		return r, nil, nil
 	}
 	filters := x.store.names.filters(widen(slices.Collect(maps.Keys(r.keys))))
-	now, err = l.present(ctx, filters)
+	now, err = l.present(ctx, filters, 0)
 	if errors.Is(err, errTooMany) {
-		now, err = l.scan(ctx, filters)
+		now, err = l.scan(ctx, filters, 0)
 	}
 	if err != nil {
 		return r, nil, err

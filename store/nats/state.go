@@ -16,10 +16,15 @@ import (
 type state struct {
 	found []message
 	upTo  uint64
+	more  bool // it is too large for one answer
 }
 
+// maxAnswer is the size of an answer, in bytes, after which it ends: it has to
+// come before it is asked for again, and lets nothing else come meanwhile.
+const maxAnswer = 1 << 20
+
 var (
-	// errTooMany: more messages than one answer may have.
+	// errTooMany: more messages than one answer may have, or larger ones.
 	errTooMany = errors.New("too many keys for one answer")
 	// errNoMark: there is not even the mark, so nothing says which revision
 	// "nothing there" has. The bucket was purged, or a replica is new.
@@ -31,11 +36,20 @@ func (l *link) latest(ctx context.Context, filters []string) (state, error) {
 }
 
 func (l *link) latestOnce(ctx context.Context, filters []string) (s state, err error) {
-	subject := "$JS.API.DIRECT.GET." + l.names.stream
 	if len(filters) != 1 || filters[0] != l.names.all() {
 		filters = append(slices.Clip(filters), l.names.meta)
 	}
-	body, err := json.Marshal(map[string]any{"multi_last": filters})
+	s, err = l.read(ctx, map[string]any{"multi_last": filters, "max_bytes": maxAnswer})
+	if err == nil && s.more {
+		return s, errTooMany
+	}
+	return s, err
+}
+
+// read asks for messages. They are as they were at one moment.
+func (l *link) read(ctx context.Context, what map[string]any) (s state, err error) {
+	subject := "$JS.API.DIRECT.GET." + l.names.stream
+	body, err := json.Marshal(what)
 	if err != nil {
 		return s, err
 	}
@@ -66,9 +80,7 @@ func (s *state) add(m *nats.Msg) (end bool, err error) {
 		})
 		return false, nil
 	case "204":
-		if number(m.Header.Get(headerNumPending)) > 0 {
-			return true, errTooMany // in bytes
-		}
+		s.more = number(m.Header.Get(headerNumPending)) > 0
 		s.upTo = number(m.Header.Get(headerUpTo))
 		return true, nil
 	case "404":
@@ -82,17 +94,40 @@ func (s *state) add(m *nats.Msg) (end bool, err error) {
 	}
 }
 
+// behindMax is how long one replica may be behind another one; then the bucket
+// was set back.
+const behindMax = 2 * time.Second
+
+// reaches looks how far the bucket is. Where the replica that leads is not
+// where another one has been, as one that was stopped for a moment, it is asked
+// again for a while.
+func (l *link) reaches(ctx context.Context, seq uint64) (bucket, error) {
+	was, end := l.known(), time.Now().Add(behindMax)
+	for {
+		info, err := l.info(ctx)
+		if err != nil {
+			return bucket{}, err
+		}
+		b := l.setBucket(info)
+		if b.last >= seq || b.replicas == 1 || !b.created.Equal(was.created) || time.Now().After(end) {
+			return b, nil
+		}
+		sleep(ctx, 10*time.Millisecond)
+	}
+}
+
 // present is latest, at least at the sequence that the bucket had when it was
-// called: a replica that is behind is asked again. errTooMany: scan helps.
-func (l *link) present(ctx context.Context, filters []string) (state, error) {
+// called, and at seq unless the bucket was set back: a replica that is behind
+// is asked again. errTooMany: scan helps.
+func (l *link) present(ctx context.Context, filters []string, seq uint64) (state, error) {
 	var least uint64
 	replicated := l.known().replicas > 1
 	if replicated {
-		info, err := l.info(ctx)
+		b, err := l.reaches(ctx, seq)
 		if err != nil {
 			return state{}, err
 		}
-		least = l.setBucket(info).last
+		least = b.last
 	}
 	for {
 		s, err := l.latest(ctx, filters)
@@ -104,82 +139,4 @@ func (l *link) present(ctx context.Context, filters []string) (state, error) {
 			return state{}, because(ctx, err)
 		}
 	}
-}
-
-// scan is present for any number of keys: a consumer brings them. Of several
-// replicas it may be one that is some milliseconds behind.
-func (l *link) scan(ctx context.Context, filters []string) (state, error) {
-	g, err := l.gather(ctx)
-	if err != nil {
-		return state{}, err
-	}
-	end := make(chan error, 1)
-	c, err := l.consume(ctx, filters, lastOfEach, 500*time.Millisecond, func(_ *consumer, m *message, pending uint64, err error) {
-		if !g.whole && g.take(m, pending, err) {
-			end <- err
-		}
-	})
-	if err != nil {
-		return state{}, err
-	}
-	defer c.close()
-	select {
-	case err = <-end:
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-l.gone:
-		err = nats.ErrConnectionClosed
-	}
-	if err != nil {
-		return state{}, err
-	}
-	return state{found: g.messages(), upTo: max(g.upTo, g.least)}, nil
-}
-
-// gathering makes a state of what a consumer brings that begins with the last
-// message of each subject.
-type gathering struct {
-	found  map[string]message
-	upTo   uint64 // what was brought
-	least  uint64 // sequence of the bucket before it began
-	commit uint64 // the last sequence of the commit that is being brought
-	whole  bool
-}
-
-func (l *link) gather(ctx context.Context) (*gathering, error) {
-	info, err := l.info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := &gathering{found: make(map[string]message), least: l.setBucket(info).last}
-	if info.Config.Replicas == 1 {
-		g.upTo = g.least // the only replica has all of that
-	}
-	return g, nil
-}
-
-// take says that the state is whole: there is nothing more to bring, and the
-// last commit is complete. With a heartbeat (m is nil) what is missing of it
-// did not match the filters. An error ends it too.
-func (g *gathering) take(m *message, pending uint64, err error) (whole bool) {
-	if m != nil {
-		g.found[m.subject] = *m
-		g.upTo = max(g.upTo, m.seq)
-		if i, count, ok := parseBatch(m.header.Get(headerBatch)); ok {
-			g.commit = max(g.commit, m.seq+count-i)
-		}
-	}
-	g.whole = err != nil || m == nil || pending == 0 && m.seq >= g.commit
-	if g.whole {
-		g.upTo = max(g.upTo, g.commit)
-	}
-	return g.whole
-}
-
-func (g *gathering) messages() []message {
-	all := make([]message, 0, len(g.found))
-	for _, m := range g.found {
-		all = append(all, m)
-	}
-	return all
 }

@@ -1,11 +1,14 @@
 package nats_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,6 +92,60 @@ func TestManyKeys(t *testing.T) {
 	if _, ok := many.state["/t/d2/other"]; ok || many.changes != 2 {
 		t.Errorf("%d changes, want 2", many.changes)
 	}
+}
+
+// Keys that are written while more of them are read than the server puts into
+// one answer are in what is read: they are never gone.
+func TestManyKeysWritten(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "")
+	a, b := openStore(t, options(s.url())), openStore(t, options(s.url()))
+	const n = 3000
+	write := func(ctx context.Context, keys ...int) error {
+		var ops []store.Op
+		for _, k := range keys {
+			ops = append(ops, store.Put(fmt.Sprintf("/t/k%05d", k), []byte("v")))
+		}
+		_, err := a.Commit(ctx, nil, ops...)
+		return err
+	}
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	for keys := range slices.Chunk(all, store.MaxOps) {
+		must(t, write(t.Context(), keys...))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				if err := write(ctx, rand.IntN(n)); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 40 {
+		kvs, _, err := b.List(t.Context(), "/t/")
+		must(t, err)
+		if len(kvs) != n {
+			t.Errorf("a list has %d keys, want %d", len(kvs), n)
+		}
+		watched, end := context.WithCancel(t.Context())
+		for u := range b.Watch(watched, "/t/") {
+			if u.Kind == store.Reset && len(u.KVs) != n {
+				t.Errorf("a Reset has %d keys, want %d", len(u.KVs), n)
+			}
+			if u.Kind != store.Lost {
+				break
+			}
+		}
+		end()
+	}
+	cancel()
+	writers.Wait()
 }
 
 // The largest commits arrive as one update, whether their keys can be listed
