@@ -30,6 +30,8 @@ type fake struct {
 	rev     int64
 	cluster uint64
 	created int64                // revision that created /t/a
+	hold    chan struct{}        // closed when a second watch may be made; nil: it may
+	held    chan struct{}        // gets one each time it is asked for
 	behind  int64                // how far the revision is back when a watch is made
 	stream  pb.Watch_WatchServer // the newest
 	made    int                  // watches on it
@@ -74,7 +76,12 @@ func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, 
 	if r.Revision > 0 {
 		rev = r.Revision
 	}
-	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}}, nil
+	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: f.keysLocked(rev)}, nil
+}
+
+// keysLocked is what is there at a revision.
+func (f *fake) keysLocked(rev int64) []*mvccpb.KeyValue {
+	return []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}
 }
 
 func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -84,9 +91,11 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 	for _, op := range r.Success {
 		found := new(pb.RangeResponse)
 		if k := op.GetRequestRange(); string(k.Key) == "/t/a" || len(k.RangeEnd) > 0 {
-			found.Count = 1
-			if k.MinModRevision <= f.rev {
-				found.Kvs = append(found.Kvs, f.eventLocked("/t/a", f.rev).Kv)
+			for _, kv := range f.keysLocked(f.rev) {
+				found.Count = 1
+				if k.MinModRevision <= kv.ModRevision {
+					found.Kvs = append(found.Kvs, kv)
+				}
 			}
 		}
 		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
@@ -104,8 +113,13 @@ func (f *fake) Watch(s pb.Watch_WatchServer) error {
 		if r.GetCreateRequest() == nil {
 			continue
 		}
+		var h *pb.ResponseHeader
+		f.set(func() { h = f.headerLocked() })
+		if f.hold != nil && id > 0 {
+			f.held <- struct{}{}
+			<-f.hold
+		}
 		f.set(func() {
-			h := f.headerLocked()
 			h.Revision -= f.behind
 			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil {
 				f.made++

@@ -198,7 +198,7 @@ func (s *stream) createNext() {
 			w.phase = live
 			continue
 		}
-		s.creating = w
+		s.creating, w.first = w, w.rev
 		for _, p := range w.prefixes {
 			from, end := bounds(p)
 			create := &pb.WatchCreateRequest{Key: []byte(from), RangeEnd: []byte(end), StartRevision: w.rev + 1, Fragment: true}
@@ -360,8 +360,8 @@ func (s *stream) onCreated(m *pb.WatchResponse) error {
 	if m.Canceled {
 		return cause(m.CancelReason)
 	}
-	if rev := m.GetHeader().GetRevision(); rev != 0 && rev < w.rev {
-		return fmt.Errorf("%w: it is at revision %d, was at %d", errWentBack, rev, w.rev)
+	if rev := m.GetHeader().GetRevision(); rev != 0 && rev < w.first {
+		return fmt.Errorf("%w: it is at revision %d, was at %d", errWentBack, rev, w.first)
 	}
 	if w.gone {
 		s.end(m.WatchId)

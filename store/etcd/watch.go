@@ -51,6 +51,7 @@ type watch struct {
 	tries int       // how often it was
 	told  bool      // of a silence, since the last Reset
 	rev   int64     // newest that the feed has
+	first int64     // what rev was when the server was asked for its watches
 	// leased are the keys that end with a session: a delete does not say.
 	leased  map[string]struct{}
 	ids     []int64 // of the server's watches, one for each prefix
