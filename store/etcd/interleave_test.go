@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"testing"
+	"time"
 
 	"github.com/listener-agent/listener/store"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -27,4 +28,14 @@ func TestWrittenWhileMade(t *testing.T) {
 	f.set(func() { f.rev = 102 })
 	f.tell(t, 2, written(1, "/t/b", 102))
 	want(t, ch, store.Change, 102)
+}
+
+// A watch waits for its state again, long after it did so at first.
+func TestCompactedLater(t *testing.T) {
+	f := newFake(t)
+	ch := watchFake(t, f, "/t/")
+	time.Sleep(patience + 100*time.Millisecond)
+	f.set(func() { f.rev = 200 })
+	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
+	want(t, ch, store.Reset, 200)
 }

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// patience is how long a watch may wait for its first state before it is
-	// told so.
+	// patience is how long a watch may wait for a state before it is told so.
 	patience = 1500 * time.Millisecond
 	// lasting is the age of a stream whose end begins a new series of attempts.
 	lasting = 5 * time.Second
@@ -210,7 +209,7 @@ func (l *link) attend(w *watch, now time.Time) {
 	if w.told {
 		return
 	}
-	if slow := w.joined.Add(patience); now.Before(slow) {
+	if slow := w.since.Add(patience); now.Before(slow) {
 		l.at(slow)
 		return
 	}
@@ -309,7 +308,7 @@ func (l *link) drop() {
 		l.cur = nil
 	}
 	for w := range l.watches {
-		w.phase, w.ids, w.missing, w.batch = waiting, nil, 0, nil
+		w.wait()
 	}
 }
 

@@ -389,6 +389,6 @@ func (s *stream) onCanceled(m *pb.WatchResponse) error {
 		return fmt.Errorf("%w: %s", store.ErrUnavailable, "history was compacted")
 	}
 	s.forget(w)
-	w.phase = waiting
+	w.wait()
 	return nil
 }

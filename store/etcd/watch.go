@@ -15,7 +15,7 @@ import (
 func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Update {
 	f := feed.New(prefixes)
 	run := func() {
-		w := &watch{feed: f, prefixes: f.Prefixes().Sorted(), joined: time.Now()}
+		w := &watch{feed: f, prefixes: f.Prefixes().Sorted(), since: time.Now()}
 		if slices.ContainsFunc(prefixes, func(p string) bool { return store.CheckPrefix(p) != nil }) {
 			f.Run(ctx, s.ctx.Done()) // it says why, and nothing else
 			return
@@ -43,8 +43,8 @@ func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Upda
 // watch is one Store.Watch. The link's goroutine owns all but the feed.
 type watch struct {
 	feed     *feed.Feed
-	prefixes []string // none overlaps another
-	joined   time.Time
+	prefixes []string  // none overlaps another
+	since    time.Time // when it began to wait for a state
 
 	phase phase
 	again time.Time // when to read again what was refused
@@ -69,6 +69,14 @@ const (
 	creating              // the state was sent; the server makes the watches
 	live
 )
+
+// wait makes it wait for a state.
+func (w *watch) wait() {
+	if w.phase >= creating { // it had one
+		w.since = time.Now()
+	}
+	w.phase, w.ids, w.missing, w.batch = waiting, nil, 0, nil
+}
 
 // reset sends the whole state.
 func (w *watch) reset(st *state) {
