@@ -30,6 +30,10 @@ type fake struct {
 	rev     int64
 	cluster uint64
 	created int64                // revision that created /t/a
+	writes  []int64              // that wrote it, in order; nil: each one does
+	gone    int64                // that removed it; 0: none did
+	looks   int                  // how often a key was read
+	streams int                  // how many there were
 	hold    chan struct{}        // closed when a second watch may be made; nil: it may
 	held    chan struct{}        // gets one each time it is asked for
 	behind  int64                // how far the revision is back when a watch is made
@@ -69,6 +73,7 @@ func event(key string, rev int64) *mvccpb.Event {
 func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looks++
 	if r.Revision > f.rev {
 		return nil, rpctypes.ErrGRPCFutureRev
 	}
@@ -81,6 +86,15 @@ func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, 
 
 // keysLocked is what is there at a revision.
 func (f *fake) keysLocked(rev int64) []*mvccpb.KeyValue {
+	if f.gone > 0 && rev >= f.gone {
+		return nil
+	}
+	for i := len(f.writes) - 1; i >= 0; i-- {
+		if f.writes[i] <= rev {
+			rev = f.writes[i]
+			break
+		}
+	}
 	return []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}
 }
 
@@ -104,7 +118,7 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
 func (f *fake) Watch(s pb.Watch_WatchServer) error {
-	f.set(func() { f.stream, f.made = s, 0 })
+	f.set(func() { f.stream, f.made, f.streams = s, 0, f.streams+1 })
 	for id := int64(0); ; {
 		r, err := s.Recv()
 		if err != nil {

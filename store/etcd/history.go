@@ -31,7 +31,8 @@ func newMark(w *watch, kv *mvccpb.KeyValue, at int64) mark {
 }
 
 // reset takes the newest key of a state, of which nothing is older: what was
-// compacted cannot be asked for.
+// compacted cannot be asked for. In an empty one the key that w followed is
+// gone, nobody knows since when.
 func (m *mark) reset(w *watch, st *state) {
 	var newest *mvccpb.KeyValue
 	for _, kv := range st.kvs {
@@ -39,8 +40,11 @@ func (m *mark) reset(w *watch, st *state) {
 			newest = kv
 		}
 	}
-	if newest != nil {
+	switch {
+	case newest != nil:
 		*m = newMark(w, newest, st.rev)
+	case m.owner == w:
+		m.final = true
 	}
 }
 
@@ -57,7 +61,7 @@ func (l *link) noteEvent(w *watch, ev *mvccpb.Event) {
 		l.nextMark = mark{}
 	}
 	if key == l.mark.key && ev.Kv.ModRevision > l.mark.modified {
-		l.mark.final = true
+		l.mark.final, l.mark.at = true, min(l.mark.at, ev.Kv.ModRevision-1)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/listener-agent/listener/store"
+	"github.com/listener-agent/listener/store/internal/feed"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // written is the message of a write.
@@ -38,4 +40,79 @@ func TestCompactedLater(t *testing.T) {
 	f.set(func() { f.rev = 200 })
 	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
 	want(t, ch, store.Reset, 200)
+}
+
+// progress is the answer to a progress request.
+func progress() *pb.WatchResponse { return &pb.WatchResponse{WatchId: clientv3.InvalidWatchID} }
+
+// still fails the test if the watch says anything while the store is looked at
+// again and again.
+func still(t *testing.T, f *fake, ch <-chan store.Update) {
+	t.Helper()
+	looks := func() (n int) {
+		f.set(func() { n = f.looks })
+		return n
+	}
+	from, deadline := looks(), time.After(30*time.Second)
+	for looks() < from+10 {
+		select {
+		case u := <-ch:
+			t.Fatalf("nothing happened: %+v", u)
+		case <-deadline:
+			t.Fatalf("%d checks of 10", looks()-from)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// All that a watch follows was removed when its state is read again.
+func TestEmptiedUnseen(t *testing.T) {
+	f := newFake(t)
+	f.writes = []int64{50}
+	ch := watchFake(t, f, "/t/")
+	f.set(func() { f.rev, f.gone = 110, 105 })
+	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 104})
+	want(t, ch, store.Reset, 110)
+	f.tell(t, 2, progress(), progress())
+	still(t, f, ch)
+}
+
+// An old etcd tells its progress before the event that it is of.
+func TestProgressBeforeEvent(t *testing.T) {
+	f := newFake(t)
+	f.writes = []int64{50}
+	ch := watchFake(t, f, "/t/")
+	f.set(func() { f.rev = 104 })
+	f.tell(t, 1, progress())
+	f.set(func() { f.rev, f.writes = 105, []int64{50, 105} })
+	f.tell(t, 1, progress())
+	still(t, f, ch)
+	f.tell(t, 1, written(0, "/t/a", 105))
+	want(t, ch, store.Change, 105)
+	still(t, f, ch)
+}
+
+// While a proof is asked for events come: not yet that of the mark, which the
+// proof is newer than.
+func TestProofBeforeEvent(t *testing.T) {
+	l := newLink(&Store{})
+	w := &watch{feed: feed.New([]string{"/t/"}), prefixes: []string{"/t/"}, phase: live}
+	l.cur = &stream{}
+	l.join(w)
+	st := &state{rev: 100, kvs: []*mvccpb.KeyValue{event("/t/a", 50).Kv}}
+	w.arrange(st)
+	l.mark.reset(w, st)
+	ask := func() proof {
+		return proof{stream: l.cur, state: &state{rev: 105}, there: []place{{newest: 105, keys: 2}}, known: []knownPlace{{w, 0, w.places[0]}}}
+	}
+	p := ask()
+	w.note(event("/t/b", 101))
+	if l.onProven(p); l.mark.at != 100 {
+		t.Errorf("a mark of revision 100 is at %d", l.mark.at)
+	}
+	w.note(event("/t/a", 105))
+	l.noteEvent(w, event("/t/a", 105))
+	if l.onProven(ask()); l.mark.at != 100 || !l.mark.final {
+		t.Errorf("a mark of revision 100 is at %d", l.mark.at)
+	}
 }

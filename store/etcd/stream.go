@@ -55,7 +55,11 @@ type stream struct {
 	checkAt          time.Time
 	checking         bool
 
-	answered bool // a progress request was, once
+	// progress is the revision of the last answer to a progress request. Before
+	// 3.4.25 and 3.5.8 etcd gives it before the events up to there: they have
+	// come when it gives the next one.
+	progress int64
+	answered bool // there was such an answer, once
 	polled   bool // none was: proofs take their place
 	proving  bool
 	proveAt  time.Time
@@ -326,7 +330,8 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 			return nil
 		}
 		s.answered, s.polled = true, false
-		l.mark.upTo(rev)
+		l.mark.upTo(s.progress)
+		s.progress = rev
 		return s.plausible(&state{rev: rev, cluster: m.Header.ClusterId}, s.askedAt)
 	}
 	s.newest = max(s.newest, rev)
