@@ -116,3 +116,23 @@ func TestProofBeforeEvent(t *testing.T) {
 		t.Errorf("a mark of revision 100 is at %d", l.mark.at)
 	}
 }
+
+// A stream is not taken for one whose server leaves when it is opened on a
+// connection that was made just now.
+func TestOneStream(t *testing.T) {
+	f := newFake(t)
+	const stores = 100
+	for range stores {
+		s, err := Open(Options{Endpoints: []string{f.url}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, s.Watch(t.Context(), "/t/"), store.Reset, 100)
+		s.Close()
+	}
+	f.set(func() {
+		if f.streams != stores {
+			t.Errorf("%d streams of %d watches", f.streams, stores)
+		}
+	})
+}

@@ -14,7 +14,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 )
 
 type request = pb.WatchRequest
@@ -168,7 +167,7 @@ var errLeaving = errors.New("the server is leaving")
 // leaving is a goroutine of the stream. A server that stops waits for its
 // streams to end, and takes no new requests meanwhile.
 func (s *stream) leaving() {
-	if !s.conn.ActiveConnection().WaitForStateChange(s.ctx, connectivity.Ready) {
+	if !s.conn.unready(s.ctx) {
 		return
 	}
 	select {
