@@ -118,7 +118,12 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
 func (f *fake) Watch(s pb.Watch_WatchServer) error {
-	f.set(func() { f.stream, f.made, f.streams = s, 0, f.streams+1 })
+	f.set(func() {
+		f.streams++
+		if s.Context().Err() == nil { // else a newer one may be there already
+			f.stream, f.made = s, 0
+		}
+	})
 	for id := int64(0); ; {
 		r, err := s.Recv()
 		if err != nil {
@@ -135,7 +140,7 @@ func (f *fake) Watch(s pb.Watch_WatchServer) error {
 		}
 		f.set(func() {
 			h.Revision -= f.behind
-			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil {
+			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil && f.stream == s {
 				f.made++
 			}
 		})
@@ -151,7 +156,7 @@ func (f *fake) tell(t *testing.T, n int, all ...*pb.WatchResponse) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		f.mu.Lock()
-		if f.made >= n {
+		if f.made >= n && f.stream.Context().Err() == nil {
 			break
 		}
 		f.mu.Unlock()
