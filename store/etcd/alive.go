@@ -64,7 +64,7 @@ func (l *link) check(now time.Time) {
 		return
 	}
 	s.checking = true
-	r := checkResult{stream: s, floor: s.newest, mark: l.mark, next: l.nextMark}
+	r := checkResult{stream: s, floor: s.newest, mark: l.mark, next: l.nextMark, era: l.era}
 	key := s.readable()
 	l.spawn(func() {
 		if r.mark.key != "" {
@@ -86,7 +86,7 @@ func (l *link) onChecked(r checkResult) {
 	switch {
 	case err != nil:
 	case r.other:
-		l.otherHistory(r.mark)
+		l.otherHistory(r.era)
 		err = errWentBack
 	default:
 		err = l.cur.plausible(r.state, r.floor)

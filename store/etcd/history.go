@@ -140,14 +140,18 @@ func (s *Store) readKey(ctx context.Context, key string, at int64) (st *state, k
 	return st, kv, err
 }
 
-// otherHistory is told to all watches with their next Reset. compared is the
-// mark that the store has not; when that is not ours any more, they were told.
-func (l *link) otherHistory(compared mark) {
-	if compared != l.mark {
-		return
+// otherHistory is told to all watches with their next Reset. era is what the
+// link's was when the marks were taken that the store has not: unless it is the
+// same now, they were told. stale: some watch follows what is not there any more.
+func (l *link) otherHistory(era int) (stale bool) {
+	if era != l.era {
+		return false
 	}
+	l.era++
 	l.mark, l.nextMark = mark{}, mark{}
 	for w := range l.watches {
 		w.feed.OtherHistory()
+		stale = stale || w.phase >= creating
 	}
+	return stale
 }

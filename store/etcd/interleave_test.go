@@ -136,3 +136,46 @@ func TestOneStream(t *testing.T) {
 		}
 	})
 }
+
+// Another store is found when a second watch begins: the first one follows what
+// is not there any more.
+func TestOtherHistoryFoundByAnother(t *testing.T) {
+	f := newFake(t)
+	s, err := Open(Options{Endpoints: []string{f.url}, CheckEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	first := s.Watch(t.Context(), "/t/")
+	want(t, first, store.Reset, 100)
+	f.set(func() { f.created = 2 })
+	second := s.Watch(t.Context(), "/t/a")
+	for _, ch := range []<-chan store.Update{first, second} {
+		want(t, ch, store.Lost, 0)
+		if u := want(t, ch, store.Reset, 100); !u.OtherHistory || u.KVs[0].Created != 2 {
+			t.Errorf("another history: %+v", u)
+		}
+	}
+}
+
+// The watch whose key tells the history ends while another one finds that the
+// store has it not.
+func TestOtherHistoryAfterLeave(t *testing.T) {
+	l := newLink(&Store{})
+	l.cur = &stream{}
+	var both []*watch
+	for range 2 {
+		w := &watch{feed: feed.New([]string{"/t/"}), prefixes: []string{"/t/"}}
+		l.join(w)
+		both = append(both, w)
+	}
+	then := &state{rev: 100, kvs: []*mvccpb.KeyValue{event("/t/a", 100).Kv}}
+	l.mark.reset(both[0], then)
+	r := readResult{stream: l.cur, watch: both[1], state: then, marks: [2]mark{l.mark}, era: l.era, other: true}
+	l.leave(both[0])
+	l.onRead(r)
+	go both[1].feed.Run(t.Context(), nil)
+	if u := want(t, both[1].feed.C(), store.Reset, 100); !u.OtherHistory {
+		t.Error("the Reset does not say that it is of another history")
+	}
+}

@@ -51,6 +51,7 @@ type link struct {
 	// mark is of the history that was seen, nextMark a newer one (or none)
 	// that takes its place when mark was found in the store again.
 	mark, nextMark mark
+	era            int // how often there was another history
 
 	timer *time.Timer
 	due   time.Time // when timer fires
@@ -67,6 +68,7 @@ type readResult struct {
 	state  *state
 	floor  int64   // the stream's newest revision when it was asked for
 	marks  [2]mark // that were looked for; one is missing if other
+	era    int     // when it was asked for
 	other  bool
 	err    error
 }
@@ -77,6 +79,7 @@ type checkResult struct {
 	floor  int64
 	mark   mark
 	next   mark // known before mark was looked for
+	era    int  // as in readResult
 	other  bool
 	err    error
 }
@@ -220,7 +223,7 @@ func (l *link) attend(w *watch, now time.Time) {
 func (l *link) startRead(w *watch) {
 	w.phase = reading
 	s := l.cur
-	r := readResult{stream: s, watch: w, floor: s.newest, marks: [2]mark{l.mark, l.nextMark}}
+	r := readResult{stream: s, watch: w, floor: s.newest, marks: [2]mark{l.mark, l.nextMark}, era: l.era}
 	l.spawn(func() {
 		r.state, r.err = l.store.read(s.ctx, w.prefixes)
 		for _, m := range r.marks {
@@ -252,10 +255,11 @@ func (l *link) onRead(r readResult) {
 		l.fail(err)
 		return
 	}
-	l.err = nil
-	if r.other {
-		l.otherHistory(r.marks[0])
+	if r.other && l.otherHistory(r.era) {
+		l.fail(errWentBack)
+		return
 	}
+	l.err = nil
 	l.mark.reset(w, r.state)
 	l.nextMark = mark{}
 	w.reset(r.state)
