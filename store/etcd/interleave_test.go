@@ -179,3 +179,19 @@ func TestOtherHistoryAfterLeave(t *testing.T) {
 		t.Error("the Reset does not say that it is of another history")
 	}
 }
+
+// History is compacted before one watch of the server has caught up, while
+// another one of the same is being made.
+func TestCompactedWhileMade(t *testing.T) {
+	f := newFake(t)
+	f.hold, f.held = make(chan struct{}), make(chan struct{}, 10)
+	ch := watchFake(t, f, "/t/a", "/t/b")
+	<-f.held
+	f.set(func() { f.rev = 200 })
+	f.tell(t, 1, &pb.WatchResponse{Canceled: true, CompactRevision: 150})
+	close(f.hold)
+	want(t, ch, store.Reset, 200)
+	f.set(func() { f.rev = 201 })
+	f.tell(t, 4, written(3, "/t/b", 201))
+	want(t, ch, store.Change, 201)
+}

@@ -367,14 +367,18 @@ func (s *stream) onCreated(m *pb.WatchResponse) error {
 	if rev := m.GetHeader().GetRevision(); rev != 0 && rev < w.first {
 		return fmt.Errorf("%w: it is at revision %d, was at %d", errWentBack, rev, w.first)
 	}
-	if w.gone {
+	if w.gone || w.anew {
 		s.end(m.WatchId)
 	} else {
 		s.watches[m.WatchId] = w
 		w.ids = append(w.ids, m.WatchId)
 	}
-	if w.missing--; w.missing == 0 {
-		w.phase, s.creating = live, nil
+	if w.missing--; w.missing > 0 {
+		return nil
+	}
+	s.creating, w.phase = nil, live
+	if w.anew {
+		w.wait()
 	}
 	return nil
 }
@@ -388,11 +392,12 @@ func (s *stream) onCanceled(m *pb.WatchResponse) error {
 		return nil
 	case m.CompactRevision == 0:
 		return cause(m.CancelReason)
-	case s.creating == w:
-		// Its other watches are still being made: it is read again with them.
-		return fmt.Errorf("%w: %s", store.ErrUnavailable, "history was compacted")
 	}
 	s.forget(w)
+	if s.creating == w {
+		w.anew = true
+		return nil
+	}
 	w.wait()
 	return nil
 }

@@ -57,6 +57,7 @@ type watch struct {
 	ids     []int64 // of the server's watches, one for each prefix
 	missing int     // how many of these the server has yet to make
 	gone    bool    // it was left while the server made its watches
+	anew    bool    // history was compacted meanwhile: it is to be read again
 	batch   []*mvccpb.Event
 	places  []place // one for each prefix
 }
@@ -75,7 +76,7 @@ func (w *watch) wait() {
 	if w.phase >= creating { // it had one
 		w.since = time.Now()
 	}
-	w.phase, w.ids, w.missing, w.batch = waiting, nil, 0, nil
+	w.phase, w.ids, w.missing, w.anew, w.batch = waiting, nil, 0, false, nil
 }
 
 // reset sends the whole state.
