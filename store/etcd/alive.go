@@ -31,7 +31,7 @@ func (l *link) askForLife(now time.Time) {
 		s.asked = time.Time{}
 		l.at(s.heard.Add(askAfter))
 	case s.asked.IsZero():
-		s.asked, s.askedLast = now, now
+		s.asked, s.askedLast, s.askedAt = now, now, s.newest
 		s.ask()
 		l.at(now.Add(askAgain))
 	case now.Sub(s.asked) >= silence:

@@ -195,3 +195,39 @@ func TestCompactedWhileMade(t *testing.T) {
 	f.tell(t, 4, written(3, "/t/b", 201))
 	want(t, ch, store.Change, 201)
 }
+
+// The server answers the first of two requests for its progress when the second
+// one was made, and a read in between said more.
+func TestSlowProgress(t *testing.T) {
+	l := newLink(&Store{})
+	w := &watch{feed: feed.New([]string{"/t/"}), prefixes: []string{"/t/"}, phase: live}
+	l.join(w)
+	now := time.Now()
+	l.timer = time.NewTimer(time.Hour)
+	l.cur = &stream{newest: 100, heard: now.Add(-askAfter), watches: map[int64]*watch{0: w}, answered: true}
+	l.askForLife(now)
+	if err := l.cur.plausible(&state{rev: 120}, 100); err != nil {
+		t.Fatal(err)
+	}
+	l.askForLife(now.Add(askAgain))
+	if n := len(l.cur.toSend); n != 2 {
+		t.Fatalf("asked %d times", n)
+	}
+	late := progress()
+	late.Header = &pb.ResponseHeader{Revision: 110}
+	if err := l.message(received{resp: late}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// What was wrong when the last watch ended need not be so when the next begins.
+func TestReasonOfBefore(t *testing.T) {
+	l := newLink(&Store{})
+	l.err = errSilent
+	before, after := &watch{feed: feed.New([]string{"/t/"})}, &watch{feed: feed.New([]string{"/t/"})}
+	l.join(before)
+	l.leave(before)
+	if l.join(after); after.told {
+		t.Error("a watch is Lost before anything was tried")
+	}
+}

@@ -160,12 +160,12 @@ func (l *link) leave(w *watch) {
 	w.gone = true
 	l.mark.leave(w)
 	l.nextMark.leave(w)
-	if l.cur == nil {
-		return
+	if l.cur != nil {
+		l.cur.forget(w)
 	}
-	l.cur.forget(w)
 	if len(l.watches) == 0 {
 		l.drop()
+		l.err = nil // nobody sees it end
 	}
 }
 

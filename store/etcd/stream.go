@@ -47,8 +47,8 @@ type stream struct {
 	opened  time.Time
 	token   string // that the server checks for each new watch
 	heard   time.Time
-	// asked is since when a sign of life is awaited, askedLast when it was
-	// asked for last, askedAt the newest revision then.
+	// asked is since when a sign of life is awaited, askedAt the newest revision
+	// then, askedLast when it was asked for last.
 	asked, askedLast time.Time
 	askedAt          int64
 	checkAt          time.Time
@@ -226,7 +226,6 @@ func (s *stream) end(id int64) {
 }
 
 func (s *stream) ask() {
-	s.askedAt = s.newest
 	s.toSend = append(s.toSend, &request{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
 
