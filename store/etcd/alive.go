@@ -68,7 +68,7 @@ func (l *link) check(now time.Time) {
 	key := s.readable()
 	l.spawn(func() {
 		if r.mark.key != "" {
-			r.state, r.other, r.err = l.store.compare(s.ctx, r.mark)
+			r.state, r.at, r.other, r.err = l.store.compare(s.ctx, r.mark)
 		}
 		if r.state == nil && r.err == nil && !r.other {
 			r.state, r.err = l.store.readRevision(s.ctx, key)

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,15 +74,25 @@ func event(key string, rev int64) *mvccpb.Event {
 func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.rangeLocked(r)
+}
+
+func (f *fake) rangeLocked(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.looks++
 	if r.Revision > f.rev {
 		return nil, rpctypes.ErrGRPCFutureRev
 	}
-	rev := f.rev
-	if r.Revision > 0 {
-		rev = r.Revision
+	found := &pb.RangeResponse{Header: f.headerLocked()}
+	if string(r.Key) != "/t/a" && len(r.RangeEnd) == 0 {
+		return found, nil
 	}
-	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: f.keysLocked(rev)}, nil
+	for _, kv := range f.keysLocked(cmp.Or(r.Revision, f.rev)) {
+		found.Count = 1
+		if kv.ModRevision >= r.MinModRevision {
+			found.Kvs = append(found.Kvs, kv)
+		}
+	}
+	return found, nil
 }
 
 // keysLocked is what is there at a revision.
@@ -103,14 +114,9 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 	defer f.mu.Unlock()
 	resp := &pb.TxnResponse{Header: f.headerLocked(), Succeeded: true}
 	for _, op := range r.Success {
-		found := new(pb.RangeResponse)
-		if k := op.GetRequestRange(); string(k.Key) == "/t/a" || len(k.RangeEnd) > 0 {
-			for _, kv := range f.keysLocked(f.rev) {
-				found.Count = 1
-				if k.MinModRevision <= kv.ModRevision {
-					found.Kvs = append(found.Kvs, kv)
-				}
-			}
+		found, err := f.rangeLocked(op.GetRequestRange())
+		if err != nil {
+			return nil, err
 		}
 		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
 	}

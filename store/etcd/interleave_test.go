@@ -92,31 +92,6 @@ func TestProgressBeforeEvent(t *testing.T) {
 	still(t, f, ch)
 }
 
-// While a proof is asked for events come: not yet that of the mark, which the
-// proof is newer than.
-func TestProofBeforeEvent(t *testing.T) {
-	l := newLink(&Store{})
-	w := &watch{feed: feed.New([]string{"/t/"}), prefixes: []string{"/t/"}, phase: live}
-	l.cur = &stream{}
-	l.join(w)
-	st := &state{rev: 100, kvs: []*mvccpb.KeyValue{event("/t/a", 50).Kv}}
-	w.arrange(st)
-	l.mark.reset(w, st)
-	ask := func() proof {
-		return proof{stream: l.cur, state: &state{rev: 105}, there: []place{{newest: 105, keys: 2}}, known: []knownPlace{{w, 0, w.places[0]}}}
-	}
-	p := ask()
-	w.note(event("/t/b", 101))
-	if l.onProven(p); l.mark.at != 100 {
-		t.Errorf("a mark of revision 100 is at %d", l.mark.at)
-	}
-	w.note(event("/t/a", 105))
-	l.noteEvent(w, event("/t/a", 105))
-	if l.onProven(ask()); l.mark.at != 100 || !l.mark.final {
-		t.Errorf("a mark of revision 100 is at %d", l.mark.at)
-	}
-}
-
 // A stream is not taken for one whose server leaves when it is opened on a
 // connection that was made just now.
 func TestOneStream(t *testing.T) {
@@ -158,8 +133,7 @@ func TestOtherHistoryFoundByAnother(t *testing.T) {
 	}
 }
 
-// The watch whose key tells the history ends while another one finds that the
-// store has it not.
+// A watch ends while another one finds that the store has another history.
 func TestOtherHistoryAfterLeave(t *testing.T) {
 	l := newLink(&Store{})
 	l.cur = &stream{}
@@ -170,7 +144,7 @@ func TestOtherHistoryAfterLeave(t *testing.T) {
 		both = append(both, w)
 	}
 	then := &state{rev: 100, kvs: []*mvccpb.KeyValue{event("/t/a", 100).Kv}}
-	l.mark.reset(both[0], then)
+	l.mark.reset(then)
 	r := readResult{stream: l.cur, watch: both[1], state: then, marks: [2]mark{l.mark}, era: l.era, other: true}
 	l.leave(both[0])
 	l.onRead(r)

@@ -78,8 +78,9 @@ type checkResult struct {
 	state  *state
 	floor  int64
 	mark   mark
-	next   mark // known before mark was looked for
-	era    int  // as in readResult
+	at     int64 // the newest revision of the mark
+	next   mark  // known before mark was looked for
+	era    int   // as in readResult
 	other  bool
 	err    error
 }
@@ -158,8 +159,6 @@ func (l *link) join(w *watch) {
 func (l *link) leave(w *watch) {
 	delete(l.watches, w)
 	w.gone = true
-	l.mark.leave(w)
-	l.nextMark.leave(w)
 	if l.cur != nil {
 		l.cur.forget(w)
 	}
@@ -228,7 +227,7 @@ func (l *link) startRead(w *watch) {
 		r.state, r.err = l.store.read(s.ctx, w.prefixes)
 		for _, m := range r.marks {
 			if r.err == nil && !r.other && m.key != "" {
-				_, r.other, r.err = l.store.compare(s.ctx, m)
+				_, _, r.other, r.err = l.store.compare(s.ctx, m)
 			}
 		}
 		deliver(l, l.read, r)
@@ -260,7 +259,7 @@ func (l *link) onRead(r readResult) {
 		return
 	}
 	l.err = nil
-	l.mark.reset(w, r.state)
+	l.mark.reset(r.state)
 	l.nextMark = mark{}
 	w.reset(r.state)
 	w.phase = creating

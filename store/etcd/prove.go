@@ -138,9 +138,6 @@ func (l *link) onProven(p proof) {
 	if len(behind) == 0 {
 		s.heard, s.asked, s.polled = now, time.Time{}, !s.answered
 		s.behind, s.proveAt = nil, now.Add(pauseBetweenProofs(len(p.known)))
-		if p.holds(l.mark) {
-			l.mark.upTo(p.state.rev)
-		}
 		return
 	}
 	if slices.ContainsFunc(behind, func(k knownPlace) bool { return slices.Contains(s.behind, k) }) {
@@ -148,14 +145,6 @@ func (l *link) onProven(p proof) {
 		return
 	}
 	s.behind, s.proveAt = behind, now.Add(catchUp)
-}
-
-// holds says whether m's key is as it was at the proof's revision: its watch was
-// told nothing since that was asked for, and was not behind.
-func (p proof) holds(m mark) bool {
-	return slices.ContainsFunc(p.known, func(k knownPlace) bool {
-		return k.watch == m.owner && k.watch.place(m.key) == &k.watch.places[k.index] && k.watch.places[k.index] == k.place
-	})
 }
 
 func pauseBetweenProofs(places int) time.Duration {

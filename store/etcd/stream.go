@@ -54,11 +54,7 @@ type stream struct {
 	checkAt          time.Time
 	checking         bool
 
-	// progress is the revision of the last answer to a progress request. Before
-	// 3.4.25 and 3.5.8 etcd gives it before the events up to there: they have
-	// come when it gives the next one.
-	progress int64
-	answered bool // there was such an answer, once
+	answered bool // a progress request was, once
 	polled   bool // none was: proofs take their place
 	proving  bool
 	proveAt  time.Time
@@ -328,8 +324,6 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 			return nil
 		}
 		s.answered, s.polled = true, false
-		l.mark.upTo(s.progress)
-		s.progress = rev
 		return s.plausible(&state{rev: rev, cluster: m.Header.ClusterId}, s.askedAt)
 	}
 	s.newest = max(s.newest, rev)
@@ -344,7 +338,7 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 	if w := s.watches[m.WatchId]; w != nil {
 		for _, ev := range events {
 			w.note(ev)
-			l.noteEvent(w, ev)
+			l.noteEvent(ev)
 		}
 		w.batch = append(w.batch, events...)
 		touched[w] = struct{}{}
