@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -100,9 +101,9 @@ func (f *fake) keysLocked(rev int64) []*mvccpb.KeyValue {
 	if f.gone > 0 && rev >= f.gone {
 		return nil
 	}
-	for i := len(f.writes) - 1; i >= 0; i-- {
-		if f.writes[i] <= rev {
-			rev = f.writes[i]
+	for _, written := range slices.Backward(f.writes) {
+		if written <= rev {
+			rev = written
 			break
 		}
 	}
