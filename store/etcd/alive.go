@@ -31,7 +31,7 @@ func (l *link) askForLife(now time.Time) {
 		s.asked = time.Time{}
 		l.at(s.heard.Add(askAfter))
 	case s.asked.IsZero():
-		s.asked, s.askedLast = now, now
+		s.asked, s.askedLast, s.askedAt = now, now, s.newest
 		s.ask()
 		l.at(now.Add(askAgain))
 	case now.Sub(s.asked) >= silence:
@@ -64,11 +64,11 @@ func (l *link) check(now time.Time) {
 		return
 	}
 	s.checking = true
-	r := checkResult{stream: s, floor: s.newest, mark: l.mark, next: l.nextMark}
+	r := checkResult{stream: s, floor: s.newest, mark: l.mark, next: l.nextMark, era: l.era}
 	key := s.readable()
 	l.spawn(func() {
 		if r.mark.key != "" {
-			r.state, r.other, r.err = l.store.compare(s.ctx, r.mark)
+			r.state, r.at, r.other, r.err = l.store.compare(s.ctx, r.mark)
 		}
 		if r.state == nil && r.err == nil && !r.other {
 			r.state, r.err = l.store.readRevision(s.ctx, key)
@@ -86,7 +86,7 @@ func (l *link) onChecked(r checkResult) {
 	switch {
 	case err != nil:
 	case r.other:
-		l.otherHistory(r.mark)
+		l.otherHistory(r.era)
 		err = errWentBack
 	default:
 		err = l.cur.plausible(r.state, r.floor)

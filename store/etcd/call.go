@@ -76,9 +76,10 @@ func (c *conn) why(err error) error {
 func (s *Store) loggedIn(ctx context.Context, c *conn, wait bool, fn func(context.Context, *conn) error) error {
 	token, known := s.login.current()
 	if !known {
-		if err := s.login.ensure(ctx, c, wait, ""); err != nil {
+		if err := s.login.ensure(ctx, c, wait, token); err != nil {
 			return err
 		}
+		token, _ = s.login.current()
 	}
 	err := fn(ctx, c)
 	if !tokenRefused(err) {

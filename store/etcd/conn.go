@@ -123,6 +123,19 @@ func (c *conn) ready(ctx context.Context) error {
 	}
 }
 
+// unready waits until c, on which there is a stream, is connected no longer. It
+// returns false when ctx ended before.
+func (c *conn) unready(ctx context.Context) bool {
+	cc := c.ActiveConnection()
+	// A stream can be there a moment before its connection says that it is ready.
+	for _, state := range []connectivity.State{connectivity.Connecting, connectivity.Ready} {
+		if cc.GetState() == state && !cc.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
+	return true
+}
+
 // tls returns nil for endpoints that are http.
 func (o Options) tls() (*tls.Config, error) {
 	if !strings.HasPrefix(o.Endpoints[0], "https:") {

@@ -1,10 +1,12 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +32,12 @@ type fake struct {
 	rev     int64
 	cluster uint64
 	created int64                // revision that created /t/a
+	writes  []int64              // that wrote it, in order; nil: each one does
+	gone    int64                // that removed it; 0: none did
+	looks   int                  // how often a key was read
+	streams int                  // how many there were
+	hold    chan struct{}        // closed when a second watch may be made; nil: it may
+	held    chan struct{}        // gets one each time it is asked for
 	behind  int64                // how far the revision is back when a watch is made
 	stream  pb.Watch_WatchServer // the newest
 	made    int                  // watches on it
@@ -67,14 +75,39 @@ func event(key string, rev int64) *mvccpb.Event {
 func (f *fake) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.rangeLocked(r)
+}
+
+func (f *fake) rangeLocked(r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	f.looks++
 	if r.Revision > f.rev {
 		return nil, rpctypes.ErrGRPCFutureRev
 	}
-	rev := f.rev
-	if r.Revision > 0 {
-		rev = r.Revision
+	found := &pb.RangeResponse{Header: f.headerLocked()}
+	if string(r.Key) != "/t/a" && len(r.RangeEnd) == 0 {
+		return found, nil
 	}
-	return &pb.RangeResponse{Header: f.headerLocked(), Kvs: []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}}, nil
+	for _, kv := range f.keysLocked(cmp.Or(r.Revision, f.rev)) {
+		found.Count = 1
+		if kv.ModRevision >= r.MinModRevision {
+			found.Kvs = append(found.Kvs, kv)
+		}
+	}
+	return found, nil
+}
+
+// keysLocked is what is there at a revision.
+func (f *fake) keysLocked(rev int64) []*mvccpb.KeyValue {
+	if f.gone > 0 && rev >= f.gone {
+		return nil
+	}
+	for _, written := range slices.Backward(f.writes) {
+		if written <= rev {
+			rev = written
+			break
+		}
+	}
+	return []*mvccpb.KeyValue{f.eventLocked("/t/a", rev).Kv}
 }
 
 func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -82,12 +115,9 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 	defer f.mu.Unlock()
 	resp := &pb.TxnResponse{Header: f.headerLocked(), Succeeded: true}
 	for _, op := range r.Success {
-		found := new(pb.RangeResponse)
-		if k := op.GetRequestRange(); string(k.Key) == "/t/a" || len(k.RangeEnd) > 0 {
-			found.Count = 1
-			if k.MinModRevision <= f.rev {
-				found.Kvs = append(found.Kvs, f.eventLocked("/t/a", f.rev).Kv)
-			}
+		found, err := f.rangeLocked(op.GetRequestRange())
+		if err != nil {
+			return nil, err
 		}
 		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
 	}
@@ -95,7 +125,12 @@ func (f *fake) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
 func (f *fake) Watch(s pb.Watch_WatchServer) error {
-	f.set(func() { f.stream, f.made = s, 0 })
+	f.set(func() {
+		f.streams++
+		if s.Context().Err() == nil { // else a newer one may be there already
+			f.stream, f.made = s, 0
+		}
+	})
 	for id := int64(0); ; {
 		r, err := s.Recv()
 		if err != nil {
@@ -104,10 +139,15 @@ func (f *fake) Watch(s pb.Watch_WatchServer) error {
 		if r.GetCreateRequest() == nil {
 			continue
 		}
+		var h *pb.ResponseHeader
+		f.set(func() { h = f.headerLocked() })
+		if f.hold != nil && id > 0 {
+			f.held <- struct{}{}
+			<-f.hold
+		}
 		f.set(func() {
-			h := f.headerLocked()
 			h.Revision -= f.behind
-			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil {
+			if err = s.Send(&pb.WatchResponse{Header: h, Created: true, WatchId: id}); err == nil && f.stream == s {
 				f.made++
 			}
 		})
@@ -123,7 +163,7 @@ func (f *fake) tell(t *testing.T, n int, all ...*pb.WatchResponse) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		f.mu.Lock()
-		if f.made >= n {
+		if f.made >= n && f.stream.Context().Err() == nil {
 			break
 		}
 		f.mu.Unlock()

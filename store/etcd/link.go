@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// patience is how long a watch may wait for its first state before it is
-	// told so.
+	// patience is how long a watch may wait for a state before it is told so.
 	patience = 1500 * time.Millisecond
 	// lasting is the age of a stream whose end begins a new series of attempts.
 	lasting = 5 * time.Second
@@ -52,6 +51,7 @@ type link struct {
 	// mark is of the history that was seen, nextMark a newer one (or none)
 	// that takes its place when mark was found in the store again.
 	mark, nextMark mark
+	era            int // how often there was another history
 
 	timer *time.Timer
 	due   time.Time // when timer fires
@@ -68,6 +68,7 @@ type readResult struct {
 	state  *state
 	floor  int64   // the stream's newest revision when it was asked for
 	marks  [2]mark // that were looked for; one is missing if other
+	era    int     // when it was asked for
 	other  bool
 	err    error
 }
@@ -77,7 +78,9 @@ type checkResult struct {
 	state  *state
 	floor  int64
 	mark   mark
-	next   mark // known before mark was looked for
+	at     int64 // the newest revision of the mark
+	next   mark  // known before mark was looked for
+	era    int   // as in readResult
 	other  bool
 	err    error
 }
@@ -156,14 +159,12 @@ func (l *link) join(w *watch) {
 func (l *link) leave(w *watch) {
 	delete(l.watches, w)
 	w.gone = true
-	l.mark.leave(w)
-	l.nextMark.leave(w)
-	if l.cur == nil {
-		return
+	if l.cur != nil {
+		l.cur.forget(w)
 	}
-	l.cur.forget(w)
 	if len(l.watches) == 0 {
 		l.drop()
+		l.err = nil // nobody sees it end
 	}
 }
 
@@ -210,7 +211,7 @@ func (l *link) attend(w *watch, now time.Time) {
 	if w.told {
 		return
 	}
-	if slow := w.joined.Add(patience); now.Before(slow) {
+	if slow := w.since.Add(patience); now.Before(slow) {
 		l.at(slow)
 		return
 	}
@@ -221,12 +222,12 @@ func (l *link) attend(w *watch, now time.Time) {
 func (l *link) startRead(w *watch) {
 	w.phase = reading
 	s := l.cur
-	r := readResult{stream: s, watch: w, floor: s.newest, marks: [2]mark{l.mark, l.nextMark}}
+	r := readResult{stream: s, watch: w, floor: s.newest, marks: [2]mark{l.mark, l.nextMark}, era: l.era}
 	l.spawn(func() {
 		r.state, r.err = l.store.read(s.ctx, w.prefixes)
 		for _, m := range r.marks {
 			if r.err == nil && !r.other && m.key != "" {
-				_, r.other, r.err = l.store.compare(s.ctx, m)
+				_, _, r.other, r.err = l.store.compare(s.ctx, m)
 			}
 		}
 		deliver(l, l.read, r)
@@ -253,11 +254,12 @@ func (l *link) onRead(r readResult) {
 		l.fail(err)
 		return
 	}
-	l.err = nil
-	if r.other {
-		l.otherHistory(r.marks[0])
+	if r.other && l.otherHistory(r.era) {
+		l.fail(errWentBack)
+		return
 	}
-	l.mark.reset(w, r.state)
+	l.err = nil
+	l.mark.reset(r.state)
 	l.nextMark = mark{}
 	w.reset(r.state)
 	w.phase = creating
@@ -309,7 +311,7 @@ func (l *link) drop() {
 		l.cur = nil
 	}
 	for w := range l.watches {
-		w.phase, w.ids, w.missing, w.batch = waiting, nil, 0, nil
+		w.wait()
 	}
 }
 

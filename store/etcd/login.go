@@ -55,7 +55,8 @@ func (l *login) current() (token string, known bool) {
 	return l.token, l.known
 }
 
-// ensure logs in unless there is a token other than the refused one.
+// ensure logs in unless there is a token other than the refused one, which is
+// "" if there was none.
 func (l *login) ensure(ctx context.Context, c *conn, wait bool, refused string) error {
 	select {
 	case <-l.turn:
@@ -63,7 +64,7 @@ func (l *login) ensure(ctx context.Context, c *conn, wait bool, refused string) 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if token, known := l.current(); known && (refused == "" || token != refused) || l.user == "" {
+	if token, known := l.current(); known && token != refused || l.user == "" {
 		return nil
 	}
 	password, err := os.ReadFile(l.passwordFile)

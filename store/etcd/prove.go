@@ -138,7 +138,6 @@ func (l *link) onProven(p proof) {
 	if len(behind) == 0 {
 		s.heard, s.asked, s.polled = now, time.Time{}, !s.answered
 		s.behind, s.proveAt = nil, now.Add(pauseBetweenProofs(len(p.known)))
-		l.mark.upTo(p.state.rev)
 		return
 	}
 	if slices.ContainsFunc(behind, func(k knownPlace) bool { return slices.Contains(s.behind, k) }) {

@@ -14,7 +14,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 )
 
 type request = pb.WatchRequest
@@ -48,8 +47,8 @@ type stream struct {
 	opened  time.Time
 	token   string // that the server checks for each new watch
 	heard   time.Time
-	// asked is since when a sign of life is awaited, askedLast when it was
-	// asked for last, askedAt the newest revision then.
+	// asked is since when a sign of life is awaited, askedAt the newest revision
+	// then, askedLast when it was asked for last.
 	asked, askedLast time.Time
 	askedAt          int64
 	checkAt          time.Time
@@ -164,7 +163,7 @@ var errLeaving = errors.New("the server is leaving")
 // leaving is a goroutine of the stream. A server that stops waits for its
 // streams to end, and takes no new requests meanwhile.
 func (s *stream) leaving() {
-	if !s.conn.ActiveConnection().WaitForStateChange(s.ctx, connectivity.Ready) {
+	if !s.conn.unready(s.ctx) {
 		return
 	}
 	select {
@@ -198,7 +197,7 @@ func (s *stream) createNext() {
 			w.phase = live
 			continue
 		}
-		s.creating = w
+		s.creating, w.first = w, w.rev
 		for _, p := range w.prefixes {
 			from, end := bounds(p)
 			create := &pb.WatchCreateRequest{Key: []byte(from), RangeEnd: []byte(end), StartRevision: w.rev + 1, Fragment: true}
@@ -223,7 +222,6 @@ func (s *stream) end(id int64) {
 }
 
 func (s *stream) ask() {
-	s.askedAt = s.newest
 	s.toSend = append(s.toSend, &request{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 }
 
@@ -326,7 +324,6 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 			return nil
 		}
 		s.answered, s.polled = true, false
-		l.mark.upTo(rev)
 		return s.plausible(&state{rev: rev, cluster: m.Header.ClusterId}, s.askedAt)
 	}
 	s.newest = max(s.newest, rev)
@@ -341,7 +338,7 @@ func (l *link) message(r received, touched map[*watch]struct{}) error {
 	if w := s.watches[m.WatchId]; w != nil {
 		for _, ev := range events {
 			w.note(ev)
-			l.noteEvent(w, ev)
+			l.noteEvent(ev)
 		}
 		w.batch = append(w.batch, events...)
 		touched[w] = struct{}{}
@@ -360,17 +357,21 @@ func (s *stream) onCreated(m *pb.WatchResponse) error {
 	if m.Canceled {
 		return cause(m.CancelReason)
 	}
-	if rev := m.GetHeader().GetRevision(); rev != 0 && rev < w.rev {
-		return fmt.Errorf("%w: it is at revision %d, was at %d", errWentBack, rev, w.rev)
+	if rev := m.GetHeader().GetRevision(); rev != 0 && rev < w.first {
+		return fmt.Errorf("%w: it is at revision %d, was at %d", errWentBack, rev, w.first)
 	}
-	if w.gone {
+	if w.gone || w.anew {
 		s.end(m.WatchId)
 	} else {
 		s.watches[m.WatchId] = w
 		w.ids = append(w.ids, m.WatchId)
 	}
-	if w.missing--; w.missing == 0 {
-		w.phase, s.creating = live, nil
+	if w.missing--; w.missing > 0 {
+		return nil
+	}
+	s.creating, w.phase = nil, live
+	if w.anew {
+		w.wait()
 	}
 	return nil
 }
@@ -384,11 +385,12 @@ func (s *stream) onCanceled(m *pb.WatchResponse) error {
 		return nil
 	case m.CompactRevision == 0:
 		return cause(m.CancelReason)
-	case s.creating == w:
-		// Its other watches are still being made: it is read again with them.
-		return fmt.Errorf("%w: %s", store.ErrUnavailable, "history was compacted")
 	}
 	s.forget(w)
-	w.phase = waiting
+	if s.creating == w {
+		w.anew = true
+		return nil
+	}
+	w.wait()
 	return nil
 }

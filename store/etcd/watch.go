@@ -15,7 +15,7 @@ import (
 func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Update {
 	f := feed.New(prefixes)
 	run := func() {
-		w := &watch{feed: f, prefixes: f.Prefixes().Sorted(), joined: time.Now()}
+		w := &watch{feed: f, prefixes: f.Prefixes().Sorted(), since: time.Now()}
 		if slices.ContainsFunc(prefixes, func(p string) bool { return store.CheckPrefix(p) != nil }) {
 			f.Run(ctx, s.ctx.Done()) // it says why, and nothing else
 			return
@@ -43,19 +43,21 @@ func (s *Store) Watch(ctx context.Context, prefixes ...string) <-chan store.Upda
 // watch is one Store.Watch. The link's goroutine owns all but the feed.
 type watch struct {
 	feed     *feed.Feed
-	prefixes []string // none overlaps another
-	joined   time.Time
+	prefixes []string  // none overlaps another
+	since    time.Time // when it began to wait for a state
 
 	phase phase
 	again time.Time // when to read again what was refused
 	tries int       // how often it was
 	told  bool      // of a silence, since the last Reset
 	rev   int64     // newest that the feed has
+	first int64     // what rev was when the server was asked for its watches
 	// leased are the keys that end with a session: a delete does not say.
 	leased  map[string]struct{}
 	ids     []int64 // of the server's watches, one for each prefix
 	missing int     // how many of these the server has yet to make
 	gone    bool    // it was left while the server made its watches
+	anew    bool    // history was compacted meanwhile: it is to be read again
 	batch   []*mvccpb.Event
 	places  []place // one for each prefix
 }
@@ -68,6 +70,14 @@ const (
 	creating              // the state was sent; the server makes the watches
 	live
 )
+
+// wait makes it wait for a state.
+func (w *watch) wait() {
+	if w.phase >= creating { // it had one
+		w.since = time.Now()
+	}
+	w.phase, w.ids, w.missing, w.anew, w.batch = waiting, nil, 0, false, nil
+}
 
 // reset sends the whole state.
 func (w *watch) reset(st *state) {

@@ -173,3 +173,23 @@ func wantGrant(t *testing.T, err error, words string) {
 		t.Errorf("without a grant: %v, wants %q", err, words)
 	}
 }
+
+// Access control is enabled while the client runs, which has a password for it.
+func TestAccessControlEnabled(t *testing.T) {
+	t.Parallel()
+	s, root := locked(t, self(t))
+	grant(t, root, "/t/", clientv3.PermissionType(clientv3.PermReadWrite))
+	_, err := root.AuthDisable(t.Context())
+	must(t, err)
+	c := open(t, etcd.Options{Endpoints: []string{s.url()}, Username: "node", PasswordFile: password(t, "right")})
+	f := follow(t, c, "/t/")
+	f.has("")
+	_, err = root.AuthEnable(t.Context())
+	must(t, err)
+	put(t, c, "/t/a", "1")
+	f.has("/t/a=1")
+	follow(t, c, "/t/a").has("/t/a=1")
+	if f.losses > 0 {
+		t.Errorf("the watch was lost: %v", f.lost)
+	}
+}

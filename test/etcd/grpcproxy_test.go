@@ -32,7 +32,7 @@ func quiet(t *testing.T, long time.Duration, all ...*follower) {
 	for _, f := range all {
 		select {
 		case u := <-f.updates: // it has waited here
-			t.Errorf("an update of kind %d while nothing happened: %v", u.Kind, u.Err)
+			t.Errorf("an update while nothing happened: %+v", u)
 			f.apply(u)
 		default:
 		}
@@ -51,7 +51,7 @@ func TestThroughGRPCProxy(t *testing.T) {
 	put(t, a, "/t/a", "1")
 	f.has("/t/a=1")
 	g.has("/t/a=1")
-	x, err := a.Session(t.Context(), time.Second, "")
+	x, err := a.Session(t.Context(), 5*time.Second, "")
 	must(t, err)
 	_, err = a.Commit(t.Context(), []store.Cond{{Key: "/t/b"}}, store.PutSession("/t/b", []byte("2"), x), store.Put("/u", []byte("3")))
 	must(t, err)
