@@ -189,26 +189,22 @@ func (v *view) apply(u store.Update, keys []string, now time.Time) (touched []st
 	return touched, false
 }
 
-// maxGone bounds what is remembered of values that are gone.
+// maxGone bounds what is remembered of what is gone.
 const maxGone = 10_000
 
 // lose takes the removal of what was followed.
 func (v *view) lose(k valueKey, g store.Gone, now time.Time) {
-	if k.provider() {
-		if v.asking && g.Key != "" {
-			v.gone[k] = g.Rev
+	if g.Key != "" && (v.asking || !k.provider()) {
+		if len(v.gone) >= maxGone {
+			clear(v.gone)
 		}
+		v.gone[k] = g.Rev
+	}
+	if k.provider() {
 		v.loseMember(k, g.Expired, now)
-		return
+	} else {
+		v.del(k)
 	}
-	v.del(k)
-	if g.Key == "" {
-		return
-	}
-	if len(v.gone) >= maxGone {
-		clear(v.gone)
-	}
-	v.gone[k] = g.Rev
 }
 
 // put takes kv; a value that is refused leaves the last good text in force.

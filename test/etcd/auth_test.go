@@ -184,9 +184,14 @@ func TestAccessControlEnabled(t *testing.T) {
 	c := open(t, etcd.Options{Endpoints: []string{s.url()}, Username: "node", PasswordFile: password(t, "right")})
 	f := follow(t, c, "/t/")
 	f.has("")
+	put(t, c, "/t/0", "0")
+	f.has("/t/0=0") // it is live; one that is being made then is refused once
 	_, err = root.AuthEnable(t.Context())
 	must(t, err)
 	put(t, c, "/t/a", "1")
-	f.has("/t/a=1")
+	f.has("/t/0=0 /t/a=1")
 	follow(t, c, "/t/a").has("/t/a=1")
+	if f.losses > 0 {
+		t.Errorf("the watch was lost: %v", f.lost)
+	}
 }
