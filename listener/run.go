@@ -316,7 +316,7 @@ func (a *Agent) nodeJSONPath(run string) string {
 
 // writeNodeJSON is called before the first step and removeNodeJSON after the last.
 func (a *Agent) writeNodeJSON(ex *execution) error {
-	return atomicfile.Write(a.nodeJSONPath(ex.rs.Run.ID), ex.node, 0o600)
+	return atomicfile.WriteNew(a.nodeJSONPath(ex.rs.Run.ID), ex.node)
 }
 
 func (a *Agent) removeNodeJSON(run string) {

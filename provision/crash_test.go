@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/provision/supervisor"
 )
 
@@ -256,7 +257,7 @@ func TestJobTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := supervisor.JobPath(p.o.RunDir, job.Run, job.Step)
-	if err := writeNew(path, data); err != nil {
+	if err := atomicfile.WriteNew(path, data); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := supervisor.TryAcquire(p.o.StateDir)
@@ -295,7 +296,7 @@ func TestSuperviseByArgument(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := supervisor.JobPath(p.o.RunDir, job.Run, job.Step)
-	if err := writeNew(path, data); err != nil {
+	if err := atomicfile.WriteNew(path, data); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("/proc/self/exe", supervisor.Arg, path).Output(); err != nil {

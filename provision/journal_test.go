@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/provision/supervisor"
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,7 @@ func superviseWithJournal(t *testing.T, p *Provisioner, job Job) (ended <-chan e
 		t.Fatal(err)
 	}
 	path := supervisor.JobPath(p.o.RunDir, job.Run, job.Step)
-	if err := writeNew(path, data); err != nil {
+	if err := atomicfile.WriteNew(path, data); err != nil {
 		t.Fatal(err)
 	}
 	var st unix.Stat_t

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/listener-agent/listener/internal/atomicfile"
 	"github.com/listener-agent/listener/provision/supervisor"
 )
 
@@ -128,8 +129,10 @@ func (p *Provisioner) Run(ctx context.Context, job Job) (Result, error) {
 		return Result{}, fmt.Errorf("provision: %w", err)
 	}
 	path := supervisor.JobPath(p.o.RunDir, job.Run, job.Step)
-	if err := writeNew(path, data); err != nil {
-		return Result{}, fmt.Errorf("provision: write the job: %w", err)
+	// Nobody reads it before it is named to a supervisor, and a torn one is a job
+	// that never began.
+	if err := atomicfile.WriteNew(path, data); err != nil {
+		return Result{}, fmt.Errorf("provision: the job: %w", err)
 	}
 	res, err := Result{}, errNoUnit
 	if p.o.Units {
@@ -242,24 +245,6 @@ func withRunID(job Job) Job {
 	}
 	job.Env = append(env, mark)
 	return job
-}
-
-// writeNew writes a file that must not exist, mode 0600. It is neither synced
-// nor renamed into place: nobody reads it before it is named to a supervisor,
-// and a torn one is a job that never began.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = os.Remove(path)
-	}
-	return err
 }
 
 // Busy reports whether a step runs, or is being given up, on this node.

@@ -47,7 +47,7 @@ type Temp struct {
 // for the disk: after a power loss the file may be the old one, or empty.
 // Errors read "write PATH: cause" and wrap the cause.
 func Write(path string, data []byte, mode fs.FileMode) error {
-	t, err := Create(path, data, mode, -1, -1)
+	t, err := create(path, data, mode, -1, -1, false)
 	if err != nil {
 		return err
 	}
@@ -67,17 +67,36 @@ func WriteSync(path string, data []byte, mode fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// WriteNew writes a file that must not exist yet, mode 0600. It is in its place
+// before it is complete: for files that nobody reads until told of them. It does
+// not wait for the disk. On error nothing is left, unless that was there before.
+func WriteNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return writeError(path, err)
+	}
+	_, err = f.Write(data)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(path)
+		return writeError(path, err)
+	}
+	return nil
+}
+
 // Create writes data beside path, readable by nobody else until owner and mode
 // are set, in this order. uid and gid -1 leave that id alone. On error nothing
 // is left behind. A target that is not a regular file is refused (ErrNotRegular).
 func Create(path string, data []byte, mode fs.FileMode, uid, gid int) (*Temp, error) {
+	if err := regular(path); err != nil {
+		return nil, writeError(path, err)
+	}
 	return create(path, data, mode, uid, gid, false)
 }
 
 func create(path string, data []byte, mode fs.FileMode, uid, gid int, sync bool) (*Temp, error) {
-	if err := regular(path); err != nil {
-		return nil, writeError(path, err)
-	}
 	f, err := openTemp(filepath.Dir(path))
 	if err != nil {
 		return nil, writeError(path, err)
