@@ -59,7 +59,14 @@ type followers struct {
 // services require keys.
 func newFollowers(b *testing.B, url string, n, keys int) *followers {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "lb") //nolint:usetesting // short: a socket's path must fit
+	return newFollowersIn(b, "", url, n, keys)
+}
+
+// newFollowersIn makes it in a directory of its own in root ("" the usual one),
+// for the command with more arguments.
+func newFollowersIn(b *testing.B, root, url string, n, keys int, more ...string) *followers {
+	b.Helper()
+	dir, err := os.MkdirTemp(root, "lb") //nolint:usetesting // short: a socket's path must fit
 	must(b, err)
 	b.Cleanup(func() { os.RemoveAll(dir) })
 	f := &followers{dir: dir}
@@ -70,7 +77,7 @@ func newFollowers(b *testing.B, url string, n, keys int) *followers {
 	must(b, os.Symlink(bin, filepath.Join(dir, "listener")))
 	stamp := benchenv.StampCommand(b, dir)
 	for i := range n {
-		writeNode(b, filepath.Join(dir, strconv.Itoa(i)), url, []string{stamp, filepath.Join(dir, "stamps")}, keys)
+		writeNode(b, filepath.Join(dir, strconv.Itoa(i)), url, append([]string{stamp, filepath.Join(dir, "stamps")}, more...), keys)
 	}
 	return f
 }
@@ -106,7 +113,7 @@ kind = "etcd"
 [store.etcd]
 endpoints = [%q]
 [provision]
-command = [%q, %q]
+command = [%s]
 runner = "direct"
 [env]
 dir = %q
@@ -116,7 +123,7 @@ min_interval = "0s"
 burst = 0
 [api]
 socket = %q
-`, "bench"+filepath.Base(dir), filepath.Join(dir, "state"), run, url, command[0], command[1], filepath.Join(dir, "env"), filepath.Join(dir, "s"))
+`, "bench"+filepath.Base(dir), filepath.Join(dir, "state"), run, url, `"`+strings.Join(command, `", "`)+`"`, filepath.Join(dir, "env"), filepath.Join(dir, "s"))
 	must(b, os.WriteFile(filepath.Join(dir, "listener.toml"), []byte(text), 0o600))
 }
 

@@ -169,9 +169,10 @@ func startFleet(b *testing.B, kind, url, dir string, n int) {
 	})
 }
 
-// benchNodes makes the directories of n nodes whose command is stamp, with
-// services that name five keys each.
-func benchNodes(b *testing.B, stamp, pipe, url string, n, services int) (dir string) {
+// benchNodes makes the directories of n nodes whose command is stamp with pipe
+// and more arguments, with services that name five keys each. Those of several
+// nodes are in memory.
+func benchNodes(b *testing.B, stamp, pipe, url string, n, services int, more ...string) (dir string) {
 	b.Helper()
 	exe, err := builtBinary()
 	must(b, err)
@@ -181,6 +182,11 @@ func benchNodes(b *testing.B, stamp, pipe, url string, n, services int) (dir str
 		run = b.TempDir()
 	}
 	b.Cleanup(func() { os.RemoveAll(run) })
+	if n > 1 {
+		dir, run = run, filepath.Join(run, "run")
+		must(b, os.Mkdir(run, 0o700))
+	}
+	command := `"` + strings.Join(append([]string{stamp, pipe}, more...), `", "`) + `"`
 	for i := range n {
 		d := filepath.Join(dir, strconv.Itoa(i))
 		for _, sub := range []string{"conf/manifests", "state", "env"} {
@@ -189,7 +195,7 @@ func benchNodes(b *testing.B, stamp, pipe, url string, n, services int) (dir str
 		must(b, os.Symlink(exe, filepath.Join(d, "listener")))
 		own := filepath.Join(run, strconv.Itoa(i))
 		must(b, os.Mkdir(own, 0o700))
-		write(b, filepath.Join(d, "listener.toml"), []byte(fmt.Sprintf(benchSettings, i, filepath.Join(d, "state"), own, url, stamp, pipe,
+		write(b, filepath.Join(d, "listener.toml"), []byte(fmt.Sprintf(benchSettings, i, filepath.Join(d, "state"), own, url, command,
 			filepath.Join(d, "env"), filepath.Join(d, "sock"))))
 		for s := range services {
 			var requires []string
@@ -215,7 +221,7 @@ kind = "nats"
 [store.nats]
 servers = [%q]
 [provision]
-command = [%q, %q]
+command = [%s]
 runner = "direct"
 [env]
 dir = %q

@@ -1,10 +1,12 @@
 // Command stamp is the benchmark's command on machines for which it has no
-// smaller one: it writes CLOCK_MONOTONIC, 16 bytes, to the file that it is given.
+// smaller one: it writes CLOCK_MONOTONIC, 16 bytes, to the file that it is given,
+// and ends a second later if it is given something else, too.
 package main
 
 import (
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -17,4 +19,7 @@ func main() {
 		os.Exit(1)
 	}
 	_, _ = f.Write(unsafe.Slice((*byte)(unsafe.Pointer(&t)), unsafe.Sizeof(t)))
+	if len(os.Args) > 2 {
+		time.Sleep(time.Second)
+	}
 }
