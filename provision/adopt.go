@@ -121,7 +121,6 @@ func (p *Provisioner) Forget(ref Ref) error {
 	for _, path := range []string{
 		supervisor.JobPath(p.o.RunDir, ref.Run, ref.Step),
 		supervisor.PIDPath(p.o.RunDir, ref.Run, ref.Step),
-		supervisor.PIDPath(p.o.RunDir, ref.Run, ref.Step) + ".tmp",
 		sayPath(p.o.RunDir, ref),
 		result + ".tmp",
 		result,

@@ -199,9 +199,8 @@ func beganBefore(p supervisor.Proc, written time.Time) bool {
 	if err != nil {
 		return true
 	}
-	const ticks = 100         // USER_HZ, part of Linux' interface on all its machines
 	const slack = time.Second // of ticks and time stamps
-	age := up - time.Duration(p.Start)*(time.Second/ticks)
+	age := up - time.Duration(p.Start)*(time.Second/supervisor.TicksPerSecond)
 	return time.Since(written) <= age+slack
 }
 

@@ -45,6 +45,7 @@ func TestOutcomes(t *testing.T) {
 		{"bad directory", []string{"true"}, "/no/such/dir", NotStarted, 126, "", "working directory"},
 		{"directory is a file", []string{"true"}, notExec, NotStarted, 126, "", "is not a directory"},
 		{"too large", []string{"true", strings.Repeat("x", 200<<10)}, "/", NotStarted, 126, "", "larger than the system allows"},
+		{"far too large", []string{"true", strings.Repeat("x", 5<<20)}, "/", NotStarted, 126, "", "larger than the system allows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newProvisioner(t)

@@ -172,9 +172,9 @@ func decodeJob(data []byte) (*wireJob, error) {
 }
 
 func readJob(path string) (*wireJob, error) {
-	data, err := readFile(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the job: %w", &os.PathError{Op: "open", Path: path, Err: err})
+		return nil, fmt.Errorf("read the job: %w", err)
 	}
 	j, err := decodeJob(data)
 	if err != nil {
@@ -341,10 +341,14 @@ func overwrite(path string, data []byte) error {
 	}
 	for done := 0; done < len(data) && err == nil; {
 		var n int
-		if n, err = syscall.Write(fd, data[done:]); err == syscall.EINTR {
-			n, err = 0, nil
+		switch n, err = syscall.Write(fd, data[done:]); {
+		case err == syscall.EINTR:
+			err = nil
+		case err == nil && n == 0:
+			err = io.ErrShortWrite
+		default:
+			done += max(0, n)
 		}
-		done += max(0, n)
 	}
 	if err == nil {
 		err = syscall.Ftruncate(fd, int64(len(data)))

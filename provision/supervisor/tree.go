@@ -26,6 +26,9 @@ type Proc struct {
 	state  byte // R, S, D, T, Z, X …
 }
 
+// TicksPerSecond is USER_HZ, part of Linux' interface on all its machines.
+const TicksPerSecond = 100
+
 // ReadProc reads /proc/PID/stat.
 func ReadProc(pid int) (Proc, error) {
 	data, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
@@ -48,12 +51,12 @@ func ReadProc(pid int) (Proc, error) {
 
 // bootTicks is now as Proc.Start counts; 0 should the kernel not tell.
 func bootTicks() uint64 {
-	const clockBootTime, perSecond = 7, 100 // linux/time.h, and USER_HZ on all machines
+	const clockBootTime = 7 // linux/time.h
 	var t syscall.Timespec
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockBootTime, uintptr(unsafe.Pointer(&t)), 0); errno != 0 {
 		return 0
 	}
-	return uint64(t.Nano()) / (1e9 / perSecond)
+	return uint64(t.Nano()) / (1e9 / TicksPerSecond)
 }
 
 // Alive reports whether this very process still runs; a zombie does not.

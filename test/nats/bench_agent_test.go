@@ -150,7 +150,7 @@ func BenchmarkFleet(b *testing.B) {
 	benchenv.Title("put acknowledged → all of %d have started their command, median of %d", members, changes)
 	benchenv.Line("floor: bare clients", "%s", benchenv.Millis(bare))
 	benchenv.Line("the agents' watches", "%s (%.1f ×)", benchenv.Millis(stores), float64(stores)/float64(bare))
-	benchenv.Line("agents", "%s (%.1f ×)", benchenv.Millis(agents), float64(agents)/float64(bare))
+	benchenv.Target("agents", fmt.Sprintf("%s (%.1f ×)", benchenv.Millis(agents), float64(agents)/float64(bare)), "3 × the bare clients'", agents <= 3*bare)
 }
 
 // BenchmarkIdle: the memory of an agent that follows 1,000 keys.
